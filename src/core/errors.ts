@@ -125,7 +125,7 @@ export class SchemaError extends TrueupError<"SCHEMA_MISMATCH"> {
 
 /**
  * Thrown by a handler or a `fetch`: try again, but not before `delayMs` has passed.
- * It counts as an attempt only past the limit of attempts of the engine, like any failure.
+ * It is not an attempt: work that asks for it again and again is never dead-lettered for that.
  */
 export class RetryLaterError extends TrueupError<"RETRY_LATER"> {
   override readonly name = "RetryLaterError";

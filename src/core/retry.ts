@@ -1,0 +1,80 @@
+/**
+ * What happens after a failure. There is one switch, {@link afterFailure}; whoever runs work asks it and obeys.
+ *
+ * @module
+ */
+
+import type { Random } from "./clock.ts";
+import { HttpError, RateLimitError, RetryLaterError, SchemaError, TrueupError } from "./errors.ts";
+
+export interface RetryPolicy {
+  /** How often one piece of work is tried, crashes included, before it is dead-lettered. */
+  readonly attempts: number;
+  /** The first delay is drawn from 0 to this, each further one from a range twice as long. Milliseconds. */
+  readonly minDelayMs: number;
+  readonly maxDelayMs: number;
+}
+
+export type AfterFailure =
+  /** Tried again in `delayMs`; `counts`: it was an attempt. */
+  | { readonly kind: "retry"; readonly delayMs: number; readonly counts: boolean }
+  | { readonly kind: "dead" }
+  /** The whole connection waits: for a rate limit, or for somebody to mend its credentials. The work is due behind that. */
+  | { readonly kind: "pause"; readonly why: "rate-limit"; readonly delayMs: number }
+  | { readonly kind: "pause"; readonly why: "credentials" }
+  /** Somebody else has the lease: nothing may be written. */
+  | { readonly kind: "lost" }
+  /** We are stopping: the work goes back as it came. */
+  | { readonly kind: "release" };
+
+/**
+ * Decides by class and code, never by message.
+ * @param attempt which attempt failed, from 1
+ */
+export function afterFailure(error: Error, attempt: number, policy: RetryPolicy, random: Random): AfterFailure {
+  if (error instanceof RateLimitError) return { kind: "pause", why: "rate-limit", delayMs: error.retryAfterMs };
+  if (error instanceof RetryLaterError) return { kind: "retry", delayMs: error.delayMs, counts: false };
+  if (error instanceof SchemaError) return { kind: "dead" };
+  switch (error instanceof TrueupError ? error.code : undefined) {
+    case "REJECTED":
+    case "PATH_REFUSED":
+    case "ID_MISMATCH":
+      return { kind: "dead" };
+    case "UNAUTHORIZED":
+    case "CREDENTIALS_INVALID":
+    case "CONNECTION_UNKNOWN":
+      return { kind: "pause", why: "credentials" };
+    case "DELETES_SUPPRESSED":
+      return { kind: "retry", delayMs: policy.maxDelayMs, counts: false };
+    case "LEASE_LOST":
+    case "STORE_LOST":
+      return { kind: "lost" };
+    case "STOPPED":
+      return { kind: "release" };
+    default:
+      if (attempt >= policy.attempts) return { kind: "dead" };
+      return { kind: "retry", delayMs: backoff(attempt, policy, random), counts: true };
+  }
+}
+
+/** Exponential with full jitter: a herd that failed together does not come back together. */
+export function backoff(attempt: number, policy: RetryPolicy, random: Random): number {
+  const ceiling = Math.min(policy.maxDelayMs, policy.minDelayMs * 2 ** Math.min(attempt - 1, 40));
+  return Math.ceil(random() * ceiling);
+}
+
+/** Anything can be thrown; everything behind this line is an Error. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new TrueupError("HANDLER_FAILED", `something that is no Error was thrown: ${describe(thrown)}`, { cause: thrown });
+}
+
+function describe(thrown: unknown): string {
+  return typeof thrown === "string" ? thrown : Object.prototype.toString.call(thrown);
+}
+
+/** The code under which a failure is recorded: ours, else the driver's or runtime's, else the class. */
+export function codeOf(error: Error): string {
+  if (error instanceof HttpError) return `HTTP_${error.status}`;
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" ? code : error.name;
+}
