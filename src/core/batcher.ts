@@ -15,7 +15,8 @@ export function batcher<Item, Result>(
   const flush = () => {
     const batch = waiting;
     waiting = [];
-    for (let start = 0; start < batch.length; start += maxItems) void runSlice(batch.slice(start, start + maxItems));
+    for (let start = 0; start < batch.length; start += maxItems)
+      void runSlice(batch.slice(start, start + maxItems));
   };
   const runSlice = async (slice: typeof waiting) => {
     try {

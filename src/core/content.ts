@@ -34,14 +34,16 @@ export function canonicalJson(value: unknown): string {
 
 function objectJson(value: object): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  if (value instanceof Date) return Number.isNaN(value.getTime()) ? "null" : JSON.stringify(value.toISOString());
-  if (value instanceof Map) return `#map${canonicalJson([...value].sort(byCanonicalKey))}`;
-  if (value instanceof Set) return `#set[${[...value].map(canonicalJson).sort().join(",")}]`;
+  if (value instanceof Date)
+    return Number.isNaN(value.getTime()) ? "null" : JSON.stringify(value.toISOString());
+  if (value instanceof Map) return `#map${canonicalJson([...value].toSorted(byCanonicalKey))}`;
+  if (value instanceof Set) return `#set[${[...value].map(canonicalJson).toSorted().join(",")}]`;
   const withToJson = value as { toJSON?: unknown };
-  if (typeof withToJson.toJSON === "function") return canonicalJson((withToJson.toJSON as () => unknown).call(value));
+  if (typeof withToJson.toJSON === "function")
+    return canonicalJson((withToJson.toJSON as () => unknown).call(value));
   const record = value as Record<string, unknown>;
   let text = "";
-  for (const key of Object.keys(record).sort()) {
+  for (const key of Object.keys(record).toSorted()) {
     const member = record[key];
     if (member === undefined || typeof member === "function" || typeof member === "symbol") continue;
     text += `${text === "" ? "" : ","}${JSON.stringify(key)}:${canonicalJson(member)}`;

@@ -93,7 +93,11 @@ export class HttpError extends TrueupError<"HTTP_STATUS"> {
   /** The decoded body, if there was one. Not enumerable, so that loggers do not print what a provider sent. */
   declare readonly data: unknown;
 
-  constructor(status: number, message: string, options: TrueupErrorOptions & { readonly data?: unknown } = {}) {
+  constructor(
+    status: number,
+    message: string,
+    options: TrueupErrorOptions & { readonly data?: unknown } = {},
+  ) {
     super("HTTP_STATUS", message, options);
     this.status = status;
     Object.defineProperty(this, "data", { value: options.data, enumerable: false });
@@ -134,7 +138,10 @@ export class RetryLaterError extends TrueupError<"RETRY_LATER"> {
   constructor(delayMs: number, message = `retry in ${delayMs} ms`, options?: TrueupErrorOptions) {
     super("RETRY_LATER", message, options);
     if (!Number.isFinite(delayMs) || delayMs < 0) {
-      throw new TrueupError("OPTION_INVALID", `RetryLaterError takes milliseconds ≥ 0, not ${String(delayMs)}`);
+      throw new TrueupError(
+        "OPTION_INVALID",
+        `RetryLaterError takes milliseconds ≥ 0, not ${String(delayMs)}`,
+      );
     }
     this.delayMs = delayMs;
   }

@@ -109,7 +109,7 @@ export function validateEvent(
 ): ValidEvent {
   if (typeof event !== "object" || event === null) throw invalidEvent("an event must be an object");
   if (typeof event.resource !== "string" || event.resource === "") {
-    throw invalidEvent("an event's `resource` must be a resource of the provider, or \"*\"");
+    throw invalidEvent('an event\'s `resource` must be a resource of the provider, or "*"');
   }
   if (event.hint !== undefined && event.hint !== "upsert" && event.hint !== "delete") {
     throw invalidEvent(`an event's \`hint\` must be "upsert" or "delete", not ${JSON.stringify(event.hint)}`);
@@ -147,7 +147,9 @@ function idText(id: unknown, field: string): string {
   }
   const text = typeof id === "number" || typeof id === "bigint" ? id.toString() : id;
   if (typeof text !== "string" || text === "" || text.length > MAX_ID_LENGTH) {
-    throw invalidEvent(`\`${field}\` must be a non-empty string of at most ${MAX_ID_LENGTH} characters, or an integer`);
+    throw invalidEvent(
+      `\`${field}\` must be a non-empty string of at most ${MAX_ID_LENGTH} characters, or an integer`,
+    );
   }
   if (!text.isWellFormed() || text.includes("\0")) {
     throw invalidEvent(`\`${field}\` has characters that no id can have (a NUL or a lone surrogate)`);
@@ -159,7 +161,9 @@ function encodeEventVersion(version: Version | null | undefined): EncodedVersion
   try {
     return encodeVersion(version);
   } catch (cause) {
-    throw new TrueupError("EVENT_INVALID", "an event's `version` must be a string, number, bigint or Date", { cause });
+    throw new TrueupError("EVENT_INVALID", "an event's `version` must be a string, number, bigint or Date", {
+      cause,
+    });
   }
 }
 
@@ -186,7 +190,10 @@ function invalidEvent(message: string): TrueupError<"EVENT_INVALID"> {
   return new TrueupError("EVENT_INVALID", message);
 }
 
-export function receivedEvent(stored: StoredEvent, decode: (v: EncodedVersion | null) => Version | undefined): ReceivedEvent {
+export function receivedEvent(
+  stored: StoredEvent,
+  decode: (v: EncodedVersion | null) => Version | undefined,
+): ReceivedEvent {
   return {
     id: stored.id,
     type: stored.type,
@@ -220,5 +227,7 @@ export function routeOf(scope: Pick<Scope, "provider" | "resource">): string {
 /** A short text for messages: `crm.contact/c_1`, with the connection where it is not the default one. */
 export function describeRef(ref: ObjectRef): string {
   const connection = ref.connection === "default" ? "" : `@${ref.connection}`;
-  return ref.id === WHOLE_RESOURCE ? `${routeOf(ref)}${connection}` : `${routeOf(ref)}${connection}/${ref.id}`;
+  return ref.id === WHOLE_RESOURCE
+    ? `${routeOf(ref)}${connection}`
+    : `${routeOf(ref)}${connection}/${ref.id}`;
 }

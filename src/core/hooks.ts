@@ -27,7 +27,7 @@ export interface PassRef extends Scope {
 /** Every event of `engine.on`, with what its listener receives. Events report; nothing waits for a listener. */
 export interface EventMap {
   /** A source's delivery was dealt with. */
-  "delivery": ConnectionRef & {
+  delivery: ConnectionRef & {
     readonly origin: Origin;
     readonly status: OutcomeStatus;
     readonly accepted: number;
@@ -39,7 +39,7 @@ export interface EventMap {
   "delivery.refused": { readonly provider: string; readonly status: number; readonly code: string };
 
   /** An authoritative object was requested. `objects` is above 1 for a batch. */
-  "fetch": Scope & { readonly objects: number; readonly durationMs: number; readonly error: Error | undefined };
+  fetch: Scope & { readonly objects: number; readonly durationMs: number; readonly error: Error | undefined };
   /** One HTTP exchange with the API, retries counted singly. `notModified`: a 304, answered from what was kept. */
   "api.response": ConnectionRef & {
     readonly method: string;
@@ -56,9 +56,19 @@ export interface EventMap {
   /** The object was fetched and is what the index already says: no handler ran. */
   "change.unchanged": { readonly ref: ObjectRef; readonly origin: Origin; readonly eventCount: number };
   /** The API contradicts an event or itself, and is asked again later (I4, I13). */
-  "change.lagging": { readonly ref: ObjectRef; readonly lags: number; readonly retryInMs: number; readonly reason: string };
+  "change.lagging": {
+    readonly ref: ObjectRef;
+    readonly lags: number;
+    readonly retryInMs: number;
+    readonly reason: string;
+  };
   /** A fetch or handler failed and will be tried again. */
-  "change.failed": { readonly ref: ObjectRef; readonly attempt: number; readonly retryInMs: number; readonly error: Error };
+  "change.failed": {
+    readonly ref: ObjectRef;
+    readonly attempt: number;
+    readonly retryInMs: number;
+    readonly error: Error;
+  };
   /** A fetch or handler failed for the last time: a dead letter. */
   "change.dead": { readonly ref: ObjectRef; readonly attempt: number; readonly error: Error };
   /** The lease was lost while working; another holder deals with the object. Nothing was written. */
@@ -66,10 +76,20 @@ export interface EventMap {
 
   "pass.started": PassRef & { readonly resumed: boolean };
   "pass.page": PassRef & { readonly page: number; readonly listed: number; readonly differing: number };
-  "pass.finished": PassRef & { readonly complete: boolean; readonly listed: number; readonly repaired: number; readonly deleted: number; readonly durationMs: number };
+  "pass.finished": PassRef & {
+    readonly complete: boolean;
+    readonly listed: number;
+    readonly repaired: number;
+    readonly deleted: number;
+    readonly durationMs: number;
+  };
   "pass.failed": PassRef & { readonly error: Error };
   /** The shrink guard held deletions back. */
-  "deletes.suppressed": Scope & { readonly count: number; readonly indexed: number; readonly samples: readonly string[] };
+  "deletes.suppressed": Scope & {
+    readonly count: number;
+    readonly indexed: number;
+    readonly samples: readonly string[];
+  };
 
   /** No work of this connection is claimed until `until` (milliseconds since the epoch; `null`: until resumed). */
   "connection.paused": ConnectionRef & { readonly until: number | null; readonly reason: string };
@@ -77,9 +97,9 @@ export interface EventMap {
 
   "source.failed": { readonly source: string; readonly error: Error; readonly retryInMs: number };
   /** Something is wrong that stopped nothing. `code` is an ErrorCode or a word of this list's texts. */
-  "warning": { readonly code: string; readonly message: string; readonly scope?: Partial<Scope> | undefined };
+  warning: { readonly code: string; readonly message: string; readonly scope?: Partial<Scope> | undefined };
   /** Something failed in the background: housekeeping, a heartbeat, a store that cannot be reached. */
-  "error": { readonly error: Error; readonly during: string };
+  error: { readonly error: Error; readonly during: string };
 }
 
 export interface ChangeFacts {

@@ -46,7 +46,9 @@ export interface ApiDefinition<Credentials> {
   /** Called for each request. */
   readonly headers?:
     | Readonly<Record<string, string>>
-    | ((connection: Connection<Credentials>) => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>)
+    | ((
+        connection: Connection<Credentials>,
+      ) => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>)
     | undefined;
   /** Per connection. Without one, requests are only bounded by the engine's `concurrency`. */
   readonly rateLimit?: RateLimit | undefined;
@@ -68,15 +70,15 @@ export interface WebhookAnswer {
   readonly body?: unknown;
 }
 
-export interface WebhookDefinition<Credentials, ResourceName extends string> {
+export interface WebhookDefinition<Credentials> {
   /** One scheme, several (any that passes is enough), or a function that finds them for a connection. */
   readonly verify: Verifiers | ((connection: Connection<Credentials>) => Verifiers | Promise<Verifiers>);
   /** Whose delivery it is. Runs before `verify`, on bytes that nobody vouches for. Unknown: the delivery is ignored. */
-  readonly connection?: ((delivery: WebhookDelivery) => string | undefined | Promise<string | undefined>) | undefined;
+  readonly connection?:
+    | ((delivery: WebhookDelivery) => string | undefined | Promise<string | undefined>)
+    | undefined;
   /** What a verified delivery says. None, one or many events. */
-  readonly events: (
-    delivery: WebhookDelivery,
-  ) => readonly SyncEvent<ResourceName | (string & {})>[] | Promise<readonly SyncEvent<ResourceName | (string & {})>[]>;
+  readonly events: (delivery: WebhookDelivery) => readonly SyncEvent[] | Promise<readonly SyncEvent[]>;
   /** Shapes the answer to a delivery that was accepted, a duplicate or ignored. */
   readonly respond?: ((outcome: Outcome) => WebhookAnswer | undefined) | undefined;
   /** @default 1_048_576 */
@@ -93,7 +95,7 @@ export interface ProviderDefinition<
   /** Checks what `connections.get` gives, and types `connection.credentials`. */
   readonly credentials?: CredentialsSchema | undefined;
   readonly api?: ApiDefinition<StandardSchemaV1.InferOutput<CredentialsSchema>> | undefined;
-  readonly webhook?: WebhookDefinition<StandardSchemaV1.InferOutput<CredentialsSchema>, Extract<keyof Resources, string>> | undefined;
+  readonly webhook?: WebhookDefinition<StandardSchemaV1.InferOutput<CredentialsSchema>> | undefined;
   readonly resources: Resources;
   /** With a store whose durability is `"none"`: how long a delivery waits to be handled before it is refused with 503. @default 5_000 */
   readonly ackTimeoutMs?: number | undefined;
@@ -112,7 +114,10 @@ export interface Provider<
 export type AnyProvider = Provider<string, Readonly<Record<string, AnyResource>>, any>;
 
 /** `"crm.contact" | "crm.deal"` for a union of providers. */
-export type RouteOf<P> = P extends { readonly name: infer Name extends string; readonly resources: infer Resources }
+export type RouteOf<P> = P extends {
+  readonly name: infer Name extends string;
+  readonly resources: infer Resources;
+}
   ? `${Name}.${Extract<keyof Resources, string>}`
   : never;
 
@@ -136,7 +141,9 @@ export function defineProvider<
   const Resources extends Readonly<Record<string, AnyResource>>,
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema, credentials are whatever `connections.get` gives
   CredentialsSchema extends StandardSchemaV1 = StandardSchemaV1<any, any>,
->(definition: ProviderDefinition<Name, Resources, CredentialsSchema>): Provider<Name, Resources, CredentialsSchema> {
+>(
+  definition: ProviderDefinition<Name, Resources, CredentialsSchema>,
+): Provider<Name, Resources, CredentialsSchema> {
   requireName(definition.name, "a provider's `name`");
   for (const [name, resource] of Object.entries(definition.resources)) {
     requireName(name, `a resource's name in provider "${definition.name}"`);
@@ -147,7 +154,8 @@ export function defineProvider<
   if (definition.api !== undefined) requireApi(definition.api, definition.name);
   if (definition.webhook !== undefined) requireWebhook(definition.webhook, definition.name);
   const ackTimeoutMs = definition.ackTimeoutMs ?? 5_000;
-  if (!(ackTimeoutMs > 0)) throw invalidOption(`provider "${definition.name}": \`ackTimeoutMs\` must be above 0`);
+  if (!(ackTimeoutMs > 0))
+    throw invalidOption(`provider "${definition.name}": \`ackTimeoutMs\` must be above 0`);
   return Object.freeze({ ...definition, ackTimeoutMs });
 }
 
@@ -164,7 +172,10 @@ function requireApi(api: { readonly baseUrl: unknown }, provider: string): void 
   }
 }
 
-function requireWebhook(webhook: { readonly verify: unknown; readonly events: unknown }, provider: string): void {
+function requireWebhook(
+  webhook: { readonly verify: unknown; readonly events: unknown },
+  provider: string,
+): void {
   if (typeof webhook.events !== "function") {
     throw invalidOption(`provider "${provider}": \`webhook.events\` must be a function`);
   }

@@ -56,13 +56,14 @@ export interface ShrinkGuard {
   readonly share?: number | undefined;
 }
 
-export interface ResourceDefinition<Schema extends StandardSchemaV1 = StandardSchemaV1, Incremental extends boolean = boolean> {
+export interface ResourceDefinition<T, Incremental extends boolean = boolean> {
   /** Any Standard Schema (zod, valibot, arktype, …). Its output is what handlers receive. */
-  readonly schema: Schema;
+  // oxlint-disable-next-line typescript/no-explicit-any -- what a schema takes in is nobody's business here
+  readonly schema: StandardSchemaV1<any, T>;
   /** The object's id. */
-  readonly idOf: (object: StandardSchemaV1.InferOutput<Schema>) => IdValue;
+  readonly idOf: (object: T) => IdValue;
   /** The object's version, where the provider has one. Omitted, or `null`: content alone decides what is a change. */
-  readonly versionOf?: ((object: StandardSchemaV1.InferOutput<Schema>) => Version | null | undefined) | undefined;
+  readonly versionOf?: ((object: T) => Version | null | undefined) | undefined;
   /** Orders versions that are neither instants nor integers. */
   readonly compareVersions?: CompareVersions | undefined;
   /** Reads one object. `undefined`, or an HttpError with a status in `gone`, says that it does not exist. */
@@ -79,7 +80,7 @@ export interface ResourceDefinition<Schema extends StandardSchemaV1 = StandardSc
    */
   readonly listItems?: "full" | "summary" | undefined;
   /** What of an object counts as a change. @default the schema's output */
-  readonly contentOf?: ((object: StandardSchemaV1.InferOutput<Schema>) => unknown) | undefined;
+  readonly contentOf?: ((object: T) => unknown) | undefined;
   /** Whether `list` understands `since`. @default true where there is a `list` */
   readonly incremental?: Incremental | undefined;
   /** What a full pass compares where rows are full: `"version"` where equal versions are known to mean equal content. @default "content" */
@@ -104,8 +105,10 @@ export interface ResourceDefinition<Schema extends StandardSchemaV1 = StandardSc
 }
 
 /** A resource with its defaults filled in. Made by {@link defineResource}. */
-export interface Resource<Schema extends StandardSchemaV1 = StandardSchemaV1, Incremental extends boolean = boolean>
-  extends ResourceDefinition<Schema, Incremental> {
+export interface Resource<T, Incremental extends boolean = boolean> extends ResourceDefinition<
+  T,
+  Incremental
+> {
   readonly batchSize: number;
   readonly listItems: "full" | "summary";
   readonly incremental: Incremental;
@@ -123,18 +126,20 @@ export interface Resource<Schema extends StandardSchemaV1 = StandardSchemaV1, In
 
 /** A resource of any shape, where only the path's own needs matter. */
 // oxlint-disable-next-line typescript/no-explicit-any -- the object's type is erased here; the schema checks it at run time
-export type AnyResource = Resource<StandardSchemaV1<any, any>, boolean>;
+export type AnyResource = Resource<any, boolean>;
 
 /** The type of a resource's objects. */
-export type ObjectOf<R> = R extends { readonly schema: infer S extends StandardSchemaV1 } ? StandardSchemaV1.InferOutput<S> : never;
+export type ObjectOf<R> = R extends Resource<infer T, boolean> ? T : never;
 
 /**
  * Defines a resource.
  * @throws TrueupError `OPTION_INVALID`, naming the field
  */
 export function defineResource<Schema extends StandardSchemaV1, const Incremental extends boolean = true>(
-  definition: ResourceDefinition<Schema, Incremental>,
-): Resource<Schema, Incremental> {
+  definition: Omit<ResourceDefinition<StandardSchemaV1.InferOutput<Schema>, Incremental>, "schema"> & {
+    readonly schema: Schema;
+  },
+): Resource<StandardSchemaV1.InferOutput<Schema>, Incremental> {
   requireSchema(definition.schema);
   requireFunction(definition.fetch, "fetch");
   requireFunction(definition.idOf, "idOf");
@@ -156,24 +161,33 @@ export function defineResource<Schema extends StandardSchemaV1, const Incrementa
     onHint: incremental ? (definition.onHint ?? "incremental") : "full",
     freshness: {
       firstRetryMs: wholeNumber(definition.freshness?.firstRetryMs ?? 500, "freshness.firstRetryMs", 1),
-      believeAfterMs: wholeNumber(definition.freshness?.believeAfterMs ?? 30_000, "freshness.believeAfterMs", 0),
+      believeAfterMs: wholeNumber(
+        definition.freshness?.believeAfterMs ?? 30_000,
+        "freshness.believeAfterMs",
+        0,
+      ),
     },
     shrinkGuard: shrinkGuard(definition.shrinkGuard),
     overlapMs: wholeNumber(definition.overlapMs ?? 300_000, "overlapMs", 0),
   });
 }
 
-function shrinkGuard(guard: ShrinkGuard | false | undefined): Readonly<Record<keyof ShrinkGuard, number>> | false {
+function shrinkGuard(
+  guard: ShrinkGuard | false | undefined,
+): Readonly<Record<keyof ShrinkGuard, number>> | false {
   if (guard === false) return false;
   const share = guard?.share ?? 0.2;
-  if (!(share >= 0 && share <= 1)) throw invalidOption("a resource's `shrinkGuard.share` must be from 0 to 1");
+  if (!(share >= 0 && share <= 1))
+    throw invalidOption("a resource's `shrinkGuard.share` must be from 0 to 1");
   return { count: wholeNumber(guard?.count ?? 50, "shrinkGuard.count", 0), share };
 }
 
 function requireSchema(schema: unknown): void {
   const standard = (schema as StandardSchemaV1 | undefined)?.["~standard"];
   if (typeof standard?.validate !== "function") {
-    throw invalidOption("a resource's `schema` must be a Standard Schema (zod 3.24 or later, valibot 1, arktype 2, …)");
+    throw invalidOption(
+      "a resource's `schema` must be a Standard Schema (zod 3.24 or later, valibot 1, arktype 2, …)",
+    );
   }
 }
 
@@ -183,7 +197,9 @@ function requireFunction(value: unknown, name: string): void {
 
 function wholeNumber(value: number, name: string, least: number): number {
   if (!Number.isSafeInteger(value) || value < least) {
-    throw invalidOption(`a resource's \`${name}\` must be a whole number of at least ${least}, not ${String(value)}`);
+    throw invalidOption(
+      `a resource's \`${name}\` must be a whole number of at least ${least}, not ${String(value)}`,
+    );
   }
   return value;
 }

@@ -31,8 +31,14 @@ export type AfterFailure =
  * Decides by class and code, never by message.
  * @param attempt which attempt failed, from 1
  */
-export function afterFailure(error: Error, attempt: number, policy: RetryPolicy, random: Random): AfterFailure {
-  if (error instanceof RateLimitError) return { kind: "pause", why: "rate-limit", delayMs: error.retryAfterMs };
+export function afterFailure(
+  error: Error,
+  attempt: number,
+  policy: RetryPolicy,
+  random: Random,
+): AfterFailure {
+  if (error instanceof RateLimitError)
+    return { kind: "pause", why: "rate-limit", delayMs: error.retryAfterMs };
   if (error instanceof RetryLaterError) return { kind: "retry", delayMs: error.delayMs, counts: false };
   if (error instanceof SchemaError) return { kind: "dead" };
   switch (error instanceof TrueupError ? error.code : undefined) {
@@ -65,7 +71,11 @@ export function backoff(attempt: number, policy: RetryPolicy, random: Random): n
 
 /** Anything can be thrown; everything behind this line is an Error. */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new TrueupError("HANDLER_FAILED", `something that is no Error was thrown: ${describe(thrown)}`, { cause: thrown });
+  return thrown instanceof Error
+    ? thrown
+    : new TrueupError("HANDLER_FAILED", `something that is no Error was thrown: ${describe(thrown)}`, {
+        cause: thrown,
+      });
 }
 
 function describe(thrown: unknown): string {

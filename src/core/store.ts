@@ -329,7 +329,10 @@ export interface Store<Tx = never> {
    * for a living holder and then rejects with `STORE_IN_USE`; takes over from a dead one at once, voiding its leases
    * (they become due again; their attempts stay counted).
    */
-  work(options: { readonly leaseMs: number; readonly signal?: AbortSignal | undefined }): Promise<WorkSession<Tx>>;
+  work(options: {
+    readonly leaseMs: number;
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<WorkSession<Tx>>;
 
   /**
    * Records events and marks their objects dirty, in one step: an entry whose `dedupeKey` is in the ledger (or earlier
@@ -344,7 +347,9 @@ export interface Store<Tx = never> {
   subscribe?(listener: () => void): () => void;
 
   /** When the next waiting object of these routes is due (now or earlier: work is ready), paused ones aside. */
-  nextDue(routes: readonly { readonly provider: string; readonly resource: string }[]): Promise<number | undefined>;
+  nextDue(
+    routes: readonly { readonly provider: string; readonly resource: string }[],
+  ): Promise<number | undefined>;
 
   /** The counter's present value. What is requested after this call is newer evidence than all that is touched ≤ it. */
   counter(scope: Scope): Promise<number>;
@@ -356,7 +361,10 @@ export interface Store<Tx = never> {
    * Writes index entries without any handling, except of objects that are pending. For `adopt`, and for facts that a
    * pass learned (a new hash of the same content). `touched` does not move. Returns how many were written.
    */
-  record(scope: Scope, entries: readonly { readonly id: string; readonly index: IndexEntry }[]): Promise<number>;
+  record(
+    scope: Scope,
+    entries: readonly { readonly id: string; readonly index: IndexEntry }[],
+  ): Promise<number>;
 
   /**
    * Objects of the scope that the index holds as present, that the pass has not seen, that are not pending and were

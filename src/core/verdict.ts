@@ -24,14 +24,23 @@ export type Evidence =
   | { readonly kind: "gone" };
 
 export type Verdict =
-  | { readonly kind: "handle"; readonly change: "upsert" | "delete"; readonly regressed: boolean; readonly index: IndexEntry }
+  | {
+      readonly kind: "handle";
+      readonly change: "upsert" | "delete";
+      readonly regressed: boolean;
+      readonly index: IndexEntry;
+    }
   /** Nothing to hand over. `index` is what is known now; `null`: there is nothing to remember. */
   | { readonly kind: "unchanged"; readonly index: IndexEntry | null }
   /** The evidence contradicts an event, or what was handed over before: ask again later. */
   | { readonly kind: "wait"; readonly reason: string; readonly retryInMs: number };
 
 /** Makes evidence of an object that its schema accepted. */
-export function objectEvidence(resource: AnyResource, object: unknown, shape: "fetch" | "row"): Evidence & { kind: "object" } {
+export function objectEvidence(
+  resource: AnyResource,
+  object: unknown,
+  shape: "fetch" | "row",
+): Evidence & { kind: "object" } {
   return {
     kind: "object",
     object,
@@ -43,8 +52,10 @@ export function objectEvidence(resource: AnyResource, object: unknown, shape: "f
 
 export function judge(resource: AnyResource, claim: Claim, evidence: Evidence): Verdict {
   const retryInMs = lagDelay(claim.lags, resource.freshness);
-  const doubt = evidence.kind === "gone" ? doubtGone(resource, claim) : doubtObject(resource, claim, evidence);
-  if (doubt !== undefined && retryInMs !== undefined) return { kind: "wait", reason: doubt.reason, retryInMs };
+  const doubt =
+    evidence.kind === "gone" ? doubtGone(resource, claim) : doubtObject(resource, claim, evidence);
+  if (doubt !== undefined && retryInMs !== undefined)
+    return { kind: "wait", reason: doubt.reason, retryInMs };
   if (evidence.kind === "gone") return judgeGone(resource, claim);
   return judgeObject(resource, claim, evidence, doubt?.regressed === true);
 }
@@ -75,11 +86,17 @@ function doubtGone(resource: AnyResource, claim: Claim): Doubt | undefined {
   return { reason: "an event announced the object, and the API does not have it", regressed: false };
 }
 
-function doubtObject(resource: AnyResource, claim: Claim, evidence: Evidence & { kind: "object" }): Doubt | undefined {
-  const compare = (than: EncodedVersion | null) => compareEncoded(evidence.version, than, resource.compareVersions);
+function doubtObject(
+  resource: AnyResource,
+  claim: Claim,
+  evidence: Evidence & { kind: "object" },
+): Doubt | undefined {
+  const compare = (than: EncodedVersion | null) =>
+    compareEncoded(evidence.version, than, resource.compareVersions);
   const againstHint = compare(claim.hintVersion ?? null);
   const { index } = claim;
-  const behindIndex = index?.state === "present" && (compare(index.version) ?? 0) < 0 && !sameContent(index, evidence);
+  const behindIndex =
+    index?.state === "present" && (compare(index.version) ?? 0) < 0 && !sameContent(index, evidence);
   const behindTombstone = index?.state === "gone" && !((compare(index.version) ?? 0) > 0);
   const regressed = behindIndex || behindTombstone;
   if (claim.hint === "delete" && !((againstHint ?? 0) > 0)) {
@@ -116,10 +133,17 @@ function judgeObject(
   regressed: boolean,
 ): Verdict {
   const { index } = claim;
-  const next: IndexEntry = { ...hashesAfter(index, evidence), state: "present", version: evidence.version, revision: resource.revision, evidence: claim.fence };
+  const next: IndexEntry = {
+    ...hashesAfter(index, evidence),
+    state: "present",
+    version: evidence.version,
+    revision: resource.revision,
+    evidence: claim.fence,
+  };
   if (!claim.forced && index?.state === "present") {
     if (index.revision !== resource.revision) {
-      if (resource.onRevision === "adopt" && !versionsDiffer(index.version, evidence.version)) return { kind: "unchanged", index: next };
+      if (resource.onRevision === "adopt" && !versionsDiffer(index.version, evidence.version))
+        return { kind: "unchanged", index: next };
     } else if (sameContent(index, evidence) || trustedVersion(index, evidence)) {
       return { kind: "unchanged", index: next };
     }
@@ -135,10 +159,18 @@ export function sameContent(index: IndexEntry, evidence: Evidence & { kind: "obj
 
 /** The user said (`adopt`) that the copy holds this version, and nobody knows its content: the version is believed. */
 function trustedVersion(index: IndexEntry, evidence: Evidence & { kind: "object" }): boolean {
-  return index.hash === null && index.rowHash === null && index.version !== null && index.version === evidence.version;
+  return (
+    index.hash === null &&
+    index.rowHash === null &&
+    index.version !== null &&
+    index.version === evidence.version
+  );
 }
 
-function hashesAfter(index: IndexEntry | undefined, evidence: Evidence & { kind: "object" }): Pick<IndexEntry, "hash" | "rowHash"> {
+function hashesAfter(
+  index: IndexEntry | undefined,
+  evidence: Evidence & { kind: "object" },
+): Pick<IndexEntry, "hash" | "rowHash"> {
   // What is known of the other shape stays true only as long as the content does.
   const keep = index?.state === "present" && sameContent(index, evidence);
   if (evidence.shape === "fetch") return { hash: evidence.hash, rowHash: keep ? index.rowHash : null };
@@ -149,7 +181,11 @@ function versionsDiffer(a: EncodedVersion | null, b: EncodedVersion | null): boo
   return a !== null && b !== null && a !== b;
 }
 
-function latest(resource: AnyResource, a: EncodedVersion | null, b: EncodedVersion | null): EncodedVersion | null {
+function latest(
+  resource: AnyResource,
+  a: EncodedVersion | null,
+  b: EncodedVersion | null,
+): EncodedVersion | null {
   if (a === null || b === null) return a ?? b;
   return (compareEncoded(a, b, resource.compareVersions) ?? 0) >= 0 ? a : b;
 }
@@ -164,11 +200,16 @@ export type RowComparison =
   /** The row is older than what was handed over, or its deletion was: the normal road decides, with time (I4). */
   | "regressed";
 
-export function compareRow(resource: AnyResource, index: IndexEntry | undefined, row: Evidence & { kind: "object" }): RowComparison {
+export function compareRow(
+  resource: AnyResource,
+  index: IndexEntry | undefined,
+  row: Evidence & { kind: "object" },
+): RowComparison {
   if (index === undefined) return "missing";
   const order = compareEncoded(row.version, index.version, resource.compareVersions);
   if (index.state === "gone") return order !== undefined && order > 0 ? "missing" : "regressed";
-  if (index.revision !== resource.revision) return resource.onRevision === "handle" || order !== 0 ? "stale" : "unclear";
+  if (index.revision !== resource.revision)
+    return resource.onRevision === "handle" || order !== 0 ? "stale" : "unclear";
   if (resource.compare === "version" && order === 0) return "same";
   if (trustedVersion(index, row)) return "same";
   if (sameContent(index, row)) return "same";
@@ -178,7 +219,11 @@ export function compareRow(resource: AnyResource, index: IndexEntry | undefined,
 }
 
 /** The same for a row that is only an id and perhaps a version. */
-export function compareSummary(resource: AnyResource, index: IndexEntry | undefined, version: EncodedVersion | null): RowComparison {
+export function compareSummary(
+  resource: AnyResource,
+  index: IndexEntry | undefined,
+  version: EncodedVersion | null,
+): RowComparison {
   if (index === undefined) return "missing";
   const order = compareEncoded(version, index.version, resource.compareVersions);
   if (index.state === "gone") return order !== undefined && order > 0 ? "missing" : "regressed";

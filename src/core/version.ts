@@ -85,7 +85,9 @@ export function versionOrder(encoded: EncodedVersion | null): string | null {
     case "b":
       return integerOrder(value);
     case "n":
-      return Number.isInteger(Number(value)) ? integerOrder(BigInt(value).toString()) : fractionOrder(Number(value));
+      return Number.isInteger(Number(value))
+        ? integerOrder(BigInt(value).toString())
+        : fractionOrder(Number(value));
     default:
       return INTEGER.test(value) ? integerOrder(value) : instantOrder(value);
   }
@@ -108,7 +110,9 @@ function fractionOrder(value: number): string | null {
   const floor = Math.floor(value);
   if (value < 0 || !Number.isSafeInteger(floor)) return null;
   const fraction = value.toString().split(".")[1];
-  return fraction === undefined || /e/i.test(fraction) ? null : `${integerOrder(floor.toString())}.${fraction}`;
+  return fraction === undefined || /e/i.test(fraction)
+    ? null
+    : `${integerOrder(floor.toString())}.${fraction}`;
 }
 
 function complement(digits: string): string {

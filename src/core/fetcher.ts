@@ -1,0 +1,167 @@
+/**
+ * Gets authoritative objects: calls the adapter's `fetch` or `fetchMany`, checks what came, and says what it is
+ * evidence of.
+ *
+ * @module
+ */
+
+import type { StandardSchemaV1 } from "@standard-schema/spec";
+import type { ApiClients } from "./api.ts";
+import type { Clock } from "./clock.ts";
+import type { Deadlines } from "./deadline.ts";
+import { HttpError, SchemaError, TrueupError } from "./errors.ts";
+import { describeRef, objectIdText, type ObjectRef, type Scope } from "./event.ts";
+import type { Hooks } from "./hooks.ts";
+import type { AnyResource } from "./resource.ts";
+import { asError } from "./retry.ts";
+import { objectEvidence, type Evidence } from "./verdict.ts";
+
+export interface FetcherOptions {
+  readonly apis: ApiClients;
+  readonly clock: Clock;
+  readonly hooks: Hooks;
+  readonly deadlines: Deadlines;
+  /** Limit for one call of `fetch` or `fetchMany`, waiting for the rate budget included. Milliseconds. */
+  readonly fetchTimeoutMs: number;
+}
+
+export type FetchResult = Evidence | { readonly kind: "error"; readonly error: Error };
+
+export class Fetcher {
+  readonly #options: FetcherOptions;
+
+  constructor(options: FetcherOptions) {
+    this.#options = options;
+  }
+
+  /** Reads one object. Never rejects: a failure is a result. */
+  async one(resource: AnyResource, ref: ObjectRef): Promise<FetchResult> {
+    try {
+      const raw = await this.#call(
+        ref,
+        1,
+        describeRef(ref),
+        (context) => resource.fetch(ref.id, context),
+        resource.gone,
+      );
+      if (raw === undefined) return { kind: "gone" };
+      return await checkedEvidence(resource, raw, "fetch", ref);
+    } catch (thrown) {
+      return { kind: "error", error: asError(thrown) };
+    }
+  }
+
+  /**
+   * Reads several objects of one scope with one `fetchMany`; what that leaves out is read singly, as is everything
+   * when the API refuses the batch as such. Result i belongs to id i.
+   */
+  async many(resource: AnyResource, scope: Scope, ids: readonly string[]): Promise<FetchResult[]> {
+    const { fetchMany } = resource;
+    const single = (id: string) => this.one(resource, { ...scope, id });
+    if (fetchMany === undefined || ids.length === 1) return Promise.all(ids.map(single));
+    const found = new Map<string, Evidence>();
+    try {
+      const rows = await this.#call(
+        scope,
+        ids.length,
+        `${ids.length} objects`,
+        (context) => fetchMany([...ids], context),
+        [],
+      );
+      if (!Array.isArray(rows))
+        throw new TrueupError("RESPONSE_INVALID", "`fetchMany` must return an array of objects");
+      for (const row of rows as unknown[]) {
+        // A row that its schema refuses is read singly below, where the failure gets its id.
+        const evidence = await checkedEvidence(resource, row, "fetch").catch(() => undefined);
+        if (evidence !== undefined) found.set(objectIdText(resource.idOf(evidence.object)), evidence);
+      }
+    } catch (thrown) {
+      const error = asError(thrown);
+      if (!refusedAsBatch(error)) return ids.map(() => ({ kind: "error", error }));
+    }
+    return Promise.all(ids.map(async (id) => found.get(id) ?? single(id)));
+  }
+
+  async #call<T>(
+    scope: Scope,
+    objects: number,
+    what: string,
+    call: (context: Awaited<ReturnType<ReturnType<ApiClients["of"]>["context"]>>) => Promise<T>,
+    gone: readonly number[],
+  ): Promise<T | undefined> {
+    const { apis, clock, deadlines, fetchTimeoutMs, hooks } = this.#options;
+    const { provider, connection, resource } = scope;
+    const startedAt = clock.monotonic();
+    let error: Error | undefined;
+    try {
+      return await deadlines.run(fetchTimeoutMs, "API_TIMEOUT", `fetching ${what}`, async (signal) =>
+        call(await apis.of(provider, connection).context(signal)),
+      );
+    } catch (thrown) {
+      if (thrown instanceof HttpError && gone.includes(thrown.status)) return undefined;
+      error = asError(thrown);
+      throw error;
+    } finally {
+      hooks.emit("fetch", {
+        provider,
+        connection,
+        resource,
+        objects,
+        durationMs: clock.monotonic() - startedAt,
+        error,
+      });
+    }
+  }
+}
+
+/** A batch can be refused for one bad id in it (400, 404, 414, 422); then each object is asked for by itself. */
+function refusedAsBatch(error: Error): boolean {
+  return error instanceof HttpError && error.status >= 400 && error.status < 500;
+}
+
+/**
+ * What an object from outside is evidence of.
+ * @throws SchemaError, or TrueupError `ID_MISMATCH`
+ */
+export async function checkedEvidence(
+  resource: AnyResource,
+  raw: unknown,
+  shape: "fetch" | "row",
+  expected?: ObjectRef,
+): Promise<Evidence & { kind: "object" }> {
+  const object: unknown = await validate(resource.schema, raw);
+  const evidence = objectEvidence(resource, object, shape);
+  if (expected !== undefined) {
+    const id = objectIdText(resource.idOf(object));
+    if (id !== expected.id) {
+      throw new TrueupError(
+        "ID_MISMATCH",
+        `asked for ${describeRef(expected)}, the API returned an object with the id ${JSON.stringify(id)}`,
+      );
+    }
+  }
+  return evidence;
+}
+
+/** @throws SchemaError with the path of the first issue */
+export async function validate<Schema extends StandardSchemaV1>(
+  schema: Schema,
+  value: unknown,
+): Promise<StandardSchemaV1.InferOutput<Schema>> {
+  const pending = schema["~standard"].validate(value);
+  const result = pending instanceof Promise ? await pending : pending;
+  if (result.issues === undefined) return result.value;
+  const [first] = result.issues;
+  const path = pathText(first?.path ?? []);
+  throw new SchemaError(
+    path,
+    `${path === "" ? "the object" : path}: ${first?.message ?? "refused by its schema"}`,
+  );
+}
+
+function pathText(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[]): string {
+  return path
+    .map((segment) => (typeof segment === "object" ? segment.key : segment))
+    .map((key, i) => (typeof key === "number" ? `[${key}]` : i === 0 ? String(key) : `.${String(key)}`))
+    .join("");
+}

@@ -1,0 +1,230 @@
+/**
+ * Where all sources meet: events are checked, recorded durably, and only then answered for (I1).
+ *
+ * @module
+ */
+
+import { batcher } from "./batcher.ts";
+import { sleep, type Clock } from "./clock.ts";
+import { refuseInsideCommit } from "./commit-scope.ts";
+import { TrueupError } from "./errors.ts";
+import { dedupeKey, validateEvent, type ObjectRef, type Origin, type ValidEvent } from "./event.ts";
+import type { Hooks } from "./hooks.ts";
+import type { Limits } from "./options.ts";
+import type { AnyProvider } from "./provider.ts";
+import type { Route, RouteRegistry } from "./registry.ts";
+import { asError } from "./retry.ts";
+import type { EventDelivery, Outcome } from "./source.ts";
+import type { AppendEntry, AppendResult, Claim, Store } from "./store.ts";
+import { versionOrder } from "./version.ts";
+
+export interface IntakeOptions {
+  readonly store: Store<unknown>;
+  readonly routes: RouteRegistry;
+  readonly clock: Clock;
+  readonly hooks: Hooks;
+  readonly limits: Limits;
+  /** Opens the store if it is not open yet. */
+  readonly ready: () => Promise<void>;
+  /** Something of this route became dirty. */
+  readonly onAccepted: (route: Route) => void;
+}
+
+/** After this the sender may try again, in milliseconds. */
+const RETRY_AFTER_MS = 5_000;
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  readonly #append: (entries: AppendEntry[]) => Promise<AppendResult[]>;
+  /** For stores without durability: who waits for which object to be handled. */
+  readonly #waiting = new Map<string, Set<{ readonly generation: number; readonly resolve: () => void }>>();
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+    this.#append = batcher(async (deliveries: AppendEntry[][]) => {
+      const results = await options.store.append(deliveries.flat());
+      let start = 0;
+      return deliveries.map((entries) => results.slice(start, (start += entries.length)));
+    });
+  }
+
+  /**
+   * Records a delivery's events. Resolves when they are as safe as the store can make them.
+   * @throws TrueupError `EVENT_INVALID`, `STORE_FULL`, `STORE_FAILED`; then nothing was recorded
+   */
+  async accept(delivery: EventDelivery): Promise<Outcome> {
+    const { hooks } = this.#options;
+    const told = { provider: delivery.provider, connection: delivery.connection, origin: delivery.origin };
+    try {
+      const outcome = await this.#accept(delivery);
+      hooks.emit("delivery", { ...told, ...outcome, error: outcome.error });
+      return outcome;
+    } catch (thrown) {
+      const error = asError(thrown);
+      hooks.emit("delivery", { ...told, status: "rejected", accepted: 0, duplicates: 0, ignored: 0, error });
+      throw error;
+    }
+  }
+
+  async #accept(delivery: EventDelivery): Promise<Outcome> {
+    const { limits, routes, ready, store } = this.#options;
+    const provider = routes.providers.get(delivery.provider);
+    if (provider === undefined)
+      throw new TrueupError("OPTION_INVALID", `no provider is named "${delivery.provider}"`);
+    const entries: AppendEntry[] = [];
+    const touched = new Set<Route>();
+    let ignored = 0;
+    for (const [i, event] of delivery.events.entries()) {
+      // Several events of one delivery without ids of their own must not be each other's duplicates.
+      const deliveryId =
+        delivery.deliveryId === undefined || delivery.events.length === 1
+          ? delivery.deliveryId
+          : `${delivery.deliveryId}#${i}`;
+      const valid = validateEvent(
+        event,
+        { origin: delivery.origin, receivedAt: delivery.receivedAt, deliveryId },
+        limits,
+      );
+      const targets = this.#targets(provider, valid);
+      if (targets.length === 0) ignored += 1;
+      for (const route of targets) {
+        touched.add(route);
+        entries.push(
+          this.#entry(
+            {
+              provider: provider.name,
+              connection: delivery.connection,
+              resource: route.resourceName,
+              id: valid.objectId,
+            },
+            valid,
+            delivery.origin,
+          ),
+        );
+      }
+    }
+    if (entries.length === 0) return { status: "ignored", accepted: 0, duplicates: 0, ignored };
+    await ready();
+    const results = await this.#append(entries);
+    for (const route of touched) this.#options.onAccepted(route);
+    const accepted = results.filter((result) => result.status === "accepted").length;
+    const outcome: Outcome = {
+      status: accepted > 0 ? "accepted" : "duplicate",
+      accepted,
+      duplicates: results.length - accepted,
+      ignored,
+    };
+    if (store.guarantees.durability !== "none") return outcome;
+    return (await this.#handled(entries, results, provider.ackTimeoutMs)) ? outcome : tooLate(outcome);
+  }
+
+  /** Marks objects dirty that must be fetched and handled whatever happens (`engine.trigger`). */
+  async trigger(route: Route, connection: string, ids: readonly string[]): Promise<void> {
+    refuseInsideCommit("trigger");
+    await this.#options.ready();
+    const entries = ids.map((id): AppendEntry => ({
+      ref: { provider: route.provider.name, connection, resource: route.resourceName, id },
+      origin: "trigger",
+      lane: "live",
+      force: true,
+    }));
+    if (entries.length === 0) return;
+    await this.#append(entries);
+    this.#options.onAccepted(route);
+  }
+
+  /** Work on this claim is over: whoever waited for it may answer. */
+  done(claim: Claim): void {
+    if (this.#waiting.size === 0) return;
+    const key = refKey(claim.ref);
+    const waiters = this.#waiting.get(key);
+    if (waiters === undefined) return;
+    for (const waiter of waiters) {
+      if (waiter.generation > claim.generation) continue;
+      waiters.delete(waiter);
+      waiter.resolve();
+    }
+    if (waiters.size === 0) this.#waiting.delete(key);
+  }
+
+  #targets(provider: AnyProvider, event: ValidEvent): Route[] {
+    const { hooks, routes } = this.#options;
+    const { resource, objectId } = event;
+    const names = resource === "*" ? Object.keys(provider.resources) : [resource];
+    const known = names.flatMap((name) => routes.find(provider.name, name) ?? []);
+    if (objectId !== "") {
+      if (resource === "*")
+        throw new TrueupError("EVENT_INVALID", 'an event about `resource: "*"` cannot name an object');
+      return known;
+    }
+    const listed = known.filter((route) => route.resource.list !== undefined);
+    if (listed.length < known.length && resource !== "*") {
+      hooks.emit("warning", {
+        code: "NOT_SUPPORTED",
+        message: `an event about all of ${provider.name}.${resource} was ignored: the resource has no \`list\``,
+        scope: { provider: provider.name, resource },
+      });
+    }
+    return listed;
+  }
+
+  #entry(ref: ObjectRef, event: ValidEvent, origin: Origin): AppendEntry {
+    const { stored } = event;
+    const order = versionOrder(stored.version ?? null);
+    return {
+      ref,
+      ...(event.id === undefined ? undefined : { dedupeKey: dedupeKey(ref, event.id) }),
+      event: stored,
+      origin,
+      lane: "live",
+      hint: stored.hint,
+      version: stored.version,
+      ...(order === null ? undefined : { versionOrder: order }),
+    };
+  }
+
+  /** Waits until what was appended is handled. @returns false when that takes too long */
+  async #handled(
+    entries: readonly AppendEntry[],
+    results: readonly AppendResult[],
+    timeoutMs: number,
+  ): Promise<boolean> {
+    const registered: (() => void)[] = [];
+    const all = entries.map(async (entry, i) => {
+      const { generation } = results[i] as AppendResult;
+      if (generation === 0) return; // a duplicate of something that was handled
+      const key = refKey(entry.ref);
+      await new Promise<void>((resolve) => {
+        const waiters = this.#waiting.get(key) ?? new Set();
+        this.#waiting.set(key, waiters);
+        const waiter = { generation, resolve };
+        waiters.add(waiter);
+        registered.push(() => {
+          waiters.delete(waiter);
+          if (waiters.size === 0 && this.#waiting.get(key) === waiters) this.#waiting.delete(key);
+        });
+      });
+    });
+    const timer = new AbortController();
+    const late = sleep(this.#options.clock, timeoutMs, timer.signal).then(
+      () => false,
+      () => true,
+    );
+    const inTime = await Promise.race([Promise.all(all).then(() => true), late]);
+    timer.abort();
+    for (const unregister of registered) unregister();
+    return inTime;
+  }
+}
+
+function tooLate(outcome: Outcome): Outcome {
+  const error = new TrueupError(
+    "ACK_TIMEOUT",
+    "the store survives nothing, and the event was not handled in time",
+  );
+  return { ...outcome, status: "retry", error, retryAfterMs: RETRY_AFTER_MS };
+}
+
+function refKey(ref: ObjectRef): string {
+  return JSON.stringify([ref.provider, ref.connection, ref.resource, ref.id]);
+}

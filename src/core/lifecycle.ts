@@ -1,0 +1,330 @@
+/**
+ * The life of an engine: opening the store, working in shifts, starting and stopping what runs by itself.
+ *
+ * @module
+ */
+
+import { sleep } from "./clock.ts";
+import { TrueupError } from "./errors.ts";
+import type { Scope } from "./event.ts";
+import { Scheduler, type Schedule } from "./scheduler.ts";
+import type { PassMode } from "./pass.ts";
+import type { Route, RouteRegistry } from "./registry.ts";
+import { asError } from "./retry.ts";
+import { Shift, type ShiftOptions } from "./shift.ts";
+import type { Claim, StoreEnvironment } from "./store.ts";
+import type { SourceRunner } from "./source-runner.ts";
+import { Worker } from "./worker.ts";
+
+export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
+  readonly environment: StoreEnvironment;
+  readonly routes: RouteRegistry;
+  readonly sources: SourceRunner;
+  readonly schedules: () => readonly Schedule[];
+}
+
+export interface StartOptions {
+  /** Claim and handle dirty objects. @default true */
+  readonly work?: boolean | undefined;
+  /** Run the sources. @default true */
+  readonly sources?: boolean | undefined;
+  /** Run the schedules. @default true */
+  readonly schedules?: boolean | undefined;
+}
+
+const STOP_TIMEOUT_MS = 10_000;
+const SWEEP_EVERY_MS = 60_000;
+/** Between two tries to work again after another process took the store over, as a part of the lease. */
+const REGAIN = 0.5;
+
+export class Lifecycle {
+  readonly #options: LifecycleOptions;
+  #opened: Promise<void> | undefined;
+  #shift: Promise<Shift> | undefined;
+  #ending: Promise<void> = Promise.resolve();
+  #holders = 0;
+  #allLeft: (() => void) | undefined;
+  #worker: Worker | undefined;
+  #scheduler: Scheduler | undefined;
+  #starting: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+  readonly #stop = new AbortController();
+  #cancelSweep = () => {};
+
+  constructor(options: LifecycleOptions) {
+    this.#options = options;
+  }
+
+  get accepting(): boolean {
+    return this.#stopping === undefined;
+  }
+
+  get started(): boolean {
+    return this.#worker !== undefined;
+  }
+
+  get worker(): Worker | undefined {
+    return this.#worker;
+  }
+
+  /** Aborts when the engine stops. */
+  get stopSignal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Opens the store, once; again after a failure. */
+  ready(): Promise<void> {
+    if (this.#stopping !== undefined) return Promise.reject(stopped());
+    if (this.#opened === undefined) {
+      const opened = this.#options.store.open(this.#options.environment);
+      this.#opened = opened;
+      opened.catch(() => {
+        if (this.#opened === opened) this.#opened = undefined;
+      });
+    }
+    return this.#opened;
+  }
+
+  /** Runs with the right to work on the store, which all callers share. */
+  async inShift<T>(run: (shift: Shift) => Promise<T>): Promise<T> {
+    const shift = await this.#join();
+    try {
+      return await run(shift);
+    } finally {
+      await this.#leave(shift);
+    }
+  }
+
+  start(options: StartOptions = {}): Promise<void> {
+    if (this.#stopping !== undefined) return Promise.reject(stopped());
+    this.#starting ??= this.#start(options).catch((error: unknown) => {
+      this.#starting = undefined;
+      throw error;
+    });
+    return this.#starting;
+  }
+
+  async #start({ work = true, sources = true, schedules = true }: StartOptions): Promise<void> {
+    await this.ready();
+    if (work) await this.#beginWork();
+    if (schedules && work) this.#beginSchedules();
+    if (sources) this.#options.sources.start();
+  }
+
+  async #beginWork(): Promise<void> {
+    const shift = await this.#join();
+    this.#worker = this.#makeWorker(shift);
+    this.#worker.start();
+    shift.ended.signal.addEventListener("abort", () => void this.#regain(shift), { once: true });
+    this.#sweepLater();
+  }
+
+  #beginSchedules(): void {
+    this.#scheduler = this.#makeScheduler();
+    this.#scheduler.start();
+  }
+
+  #makeScheduler(): Scheduler {
+    const { clock, hooks, random, schedules, store } = this.#options;
+    return new Scheduler({
+      store,
+      clock,
+      hooks,
+      random,
+      schedules: schedules(),
+      connectionsOf: (provider) => this.connectionsOf(provider),
+      runPass: (route, scope, mode, signal) => this.#scheduledPass(route, scope, mode, signal),
+    });
+  }
+
+  async #scheduledPass(route: Route, scope: Scope, mode: PassMode, signal: AbortSignal): Promise<void> {
+    await this.inShift((shift) =>
+      shift.reconciler.reconcile(route, scope, {
+        mode,
+        handle: "changed",
+        signal: AbortSignal.any([signal, shift.ended.signal]),
+      }),
+    );
+  }
+
+  /** All connections of a provider: the user's list, and those that the store has heard of. */
+  async connectionsOf(provider: string): Promise<string[]> {
+    const { connections, store } = this.#options;
+    return [...new Set([...(await connections.list(provider)), ...(await store.connections(provider))])];
+  }
+
+  #makeWorker(shift: Shift): Worker {
+    const { apis, clock, hooks, limits, routes, store } = this.#options;
+    const { fetchSlots, runner, session } = shift;
+    return new Worker({
+      routes: routes.handled(),
+      store,
+      session,
+      runner,
+      fetchSlots,
+      apis,
+      clock,
+      hooks,
+      limits,
+      runPass: (route, claim) => this.#hintedPass(shift, route, claim),
+      onLost: (error) => shift.lost(error),
+    });
+  }
+
+  /** An event said that something of a resource changed: a pass finds out what. */
+  async #hintedPass(shift: Shift, route: Route, claim: Claim): Promise<void> {
+    try {
+      if (route.resource.list !== undefined) {
+        const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);
+        const report = await shift.reconciler.reconcile(route, claim.ref, {
+          mode: route.resource.onHint,
+          handle: "changed",
+          signal,
+        });
+        if (!report.complete) throw stopped();
+      }
+      await shift.runner.passDone(route, claim);
+    } catch (thrown) {
+      await shift.runner.fail(route, claim, asError(thrown), false);
+    }
+  }
+
+  /** Another process took over. Works again as soon as the store can be had, so as never to live on idle. */
+  async #regain(lost: Shift): Promise<void> {
+    const { clock, hooks, limits } = this.#options;
+    await this.#worker?.stop();
+    this.#worker = undefined;
+    await this.#leave(lost);
+    while (this.#stopping === undefined) {
+      try {
+        await sleep(clock, limits.leaseMs * REGAIN, this.#stop.signal);
+        await this.#beginWork();
+        return;
+      } catch (thrown) {
+        if (this.#stop.signal.aborted) return;
+        hooks.emit("error", { error: asError(thrown), during: "getting the store back" });
+      }
+    }
+  }
+
+  /** One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left. */
+  async tick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
+    const { clock } = this.#options;
+    await this.ready();
+    const deadline = clock.monotonic() + timeoutMs;
+    await this.inShift(async (shift) => {
+      const worker = this.#makeWorker(shift);
+      const scheduler = this.#makeScheduler();
+      this.#worker = worker;
+      worker.start();
+      const timer = new AbortController();
+      const late = sleep(clock, timeoutMs, timer.signal).catch(() => {});
+      try {
+        await Promise.race([scheduler.runDue(), late]);
+        while (clock.monotonic() < deadline && !(worker.quiet && (await idle()))) {
+          await Promise.race([sleep(clock, TICK_POLL_MS), late]);
+        }
+      } finally {
+        timer.abort();
+        this.#worker = undefined;
+        await scheduler.stop(stopped());
+        await worker.stop();
+      }
+    });
+  }
+
+  /** Stops intake, claims no more, waits for what is in flight, and at the deadline aborts it. Idempotent. */
+  stop(timeoutMs = STOP_TIMEOUT_MS): Promise<void> {
+    this.#stopping ??= this.#shutDown(timeoutMs);
+    return this.#stopping;
+  }
+
+  async #shutDown(timeoutMs: number): Promise<void> {
+    const { apis, clock, hooks, sources, store } = this.#options;
+    const reason = stopped();
+    this.#stop.abort(reason);
+    this.#cancelSweep();
+    await this.#starting?.catch(() => {});
+    const shift = await this.#shift?.catch(() => undefined);
+    const cancelDeadline = clock.setTimer(() => shift?.abort(reason), timeoutMs);
+    await Promise.allSettled([sources.stop(reason), this.#scheduler?.stop(reason), this.#worker?.stop()]);
+    if (this.#worker !== undefined && shift !== undefined) await this.#leave(shift);
+    this.#worker = undefined;
+    // Calls of `reconcile` and `verify` leave by themselves: their signal has aborted.
+    if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
+    cancelDeadline();
+    await apis.close();
+    if (this.#opened === undefined) return;
+    await this.#opened
+      .then(() => store.close())
+      .catch((error: unknown) => {
+        hooks.emit("error", { error: asError(error), during: "closing the store" });
+      });
+  }
+
+  async #join(): Promise<Shift> {
+    await this.ready();
+    this.#holders += 1;
+    try {
+      this.#shift ??= this.#beginShift();
+      const shift = await this.#shift;
+      shift.holders += 1;
+      return shift;
+    } catch (error) {
+      this.#left();
+      throw error;
+    }
+  }
+
+  async #beginShift(): Promise<Shift> {
+    await this.#ending; // the one before gives the store back first
+    try {
+      const shift = await Shift.begin(
+        { ...this.#options, onRedue: (route, due) => this.#worker?.redue(route.name, due) },
+        this.#stop.signal,
+      );
+      // Nobody joins a shift that is over; its holders leave by themselves.
+      shift.ended.signal.addEventListener("abort", () => (this.#shift = undefined), { once: true });
+      return shift;
+    } catch (error) {
+      this.#shift = undefined;
+      throw error;
+    }
+  }
+
+  async #leave(shift: Shift): Promise<void> {
+    shift.holders -= 1;
+    if (shift.holders === 0) {
+      if (!shift.ended.signal.aborted) this.#shift = undefined;
+      this.#ending = shift.end();
+      await this.#ending;
+    }
+    this.#left();
+  }
+
+  #left(): void {
+    this.#holders -= 1;
+    if (this.#holders === 0) this.#allLeft?.();
+  }
+
+  #sweepLater(): void {
+    const { clock, hooks, store } = this.#options;
+    this.#cancelSweep();
+    const run = async (): Promise<void> => {
+      try {
+        while (!this.#stop.signal.aborted && (await store.sweep()))
+          await new Promise((resolve) => setImmediate(resolve));
+      } catch (thrown) {
+        hooks.emit("error", { error: asError(thrown), during: "sweeping the store" });
+      }
+      if (!this.#stop.signal.aborted) this.#cancelSweep = clock.setTimer(() => void run(), SWEEP_EVERY_MS);
+    };
+    this.#cancelSweep = clock.setTimer(() => void run(), SWEEP_EVERY_MS);
+  }
+}
+
+const TICK_POLL_MS = 20;
+
+function stopped(): TrueupError<"STOPPED"> {
+  return new TrueupError("STOPPED", "the engine is stopping or stopped");
+}

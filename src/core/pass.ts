@@ -1,0 +1,176 @@
+/**
+ * A pass over a list: what it is asked for, how far it got, and what it found. The state is plain JSON and lives in
+ * the store's checkpoint, so that a pass goes on where it stopped, in this process or another.
+ *
+ * @module
+ */
+
+import type { Scope } from "./event.ts";
+import { connectionKey } from "./store.ts";
+
+export type PassMode = "incremental" | "full";
+
+/** Counts of a pass; all survive a resume. */
+export interface PassCounts {
+  /** Pages read. */
+  pages: number;
+  /** Calls of `list`, failed ones included. */
+  requests: number;
+  /** Rows seen. */
+  listed: number;
+  /** Rows that are what the index says. */
+  unchanged: number;
+  /** Objects that the index did not have. */
+  missing: number;
+  /** Objects that the index had otherwise. */
+  stale: number;
+  /** Objects that the index has and the provider has not, confirmed by a fetch. */
+  extra: number;
+  /** Objects that went back behind what was handed over, and were believed. */
+  regressed: number;
+  /** Deletions that were handed over. */
+  deleted: number;
+  /** Deletions that the shrink guard held back. */
+  suppressedDeletes: number;
+}
+
+/** How a pass over a list went. */
+export interface ReconcileReport extends Readonly<PassCounts> {
+  readonly route: string;
+  /** `"*"` where the counts are those of all connections together. */
+  readonly connection: string;
+  readonly mode: PassMode;
+  /** Whether the whole list was read, and (in a full pass) what it lacked was dealt with. */
+  readonly complete: boolean;
+  /** Whether it went on where an earlier one had stopped. */
+  readonly resumed: boolean;
+  readonly startedAt: Date;
+  readonly finishedAt: Date;
+  /** Where the next pass goes on: `cursor` while this one is incomplete, `since` for the next incremental one. */
+  readonly checkpoint: { readonly cursor: string | undefined; readonly since: Date | undefined };
+}
+
+/** One difference that `verify` found. */
+export interface DriftSample {
+  readonly id: string;
+  readonly kind: "missing" | "stale" | "extra";
+}
+
+/** What `verify` found. In sync: `missing`, `stale` and `extra` are 0. */
+export interface DriftReport {
+  readonly route: string;
+  readonly connection: string;
+  readonly listed: number;
+  /** At the provider, not in the index. */
+  readonly missing: number;
+  /** In both, and different. */
+  readonly stale: number;
+  /** In the index, not at the provider; confirmed by a fetch. */
+  readonly extra: number;
+  /** Objects that cannot be judged, because work on them is waiting or they changed meanwhile. */
+  readonly pending: number;
+  /** Some of the differences. */
+  readonly samples: readonly DriftSample[];
+  readonly startedAt: Date;
+  readonly finishedAt: Date;
+}
+
+/** A pass under way. */
+export interface PassState {
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  /** The store's counter when it began: what is touched later is none of its business. */
+  readonly startMark: number;
+  /** What `list` gets as `since`, in milliseconds since the epoch. */
+  readonly since: number | null;
+  readonly pageSize: number;
+  /** When the first page was requested, by the provider's clock: the next `since` is this, less the overlap. */
+  watermark: number | null;
+  cursor: string | null;
+  phase: "list" | "sweep";
+  /** Where the sweep got to. */
+  sweptTo: string | null;
+  /** A row had no id that could be read: the list cannot prove that anything is missing from it. */
+  unreadable: boolean;
+  counts: PassCounts;
+  cycle: CycleState;
+}
+
+/** What the checkpoint of one scope and mode holds. */
+export interface PassRecord {
+  readonly current: PassState | null;
+  readonly last: CompletedPass | null;
+}
+
+export interface CompletedPass {
+  readonly startedAt: number;
+  readonly finishedAt: number;
+  /** Where the next incremental pass starts, before its overlap; `null` where this pass proves nothing about that. */
+  readonly watermark: number | null;
+  readonly counts: PassCounts;
+}
+
+export function passKey(scope: Scope, name: PassMode | "verify"): string {
+  return `${connectionKey(scope.provider, scope.connection)}pass:${scope.resource}:${name}`;
+}
+
+export function emptyCounts(): PassCounts {
+  return {
+    pages: 0,
+    requests: 0,
+    listed: 0,
+    unchanged: 0,
+    missing: 0,
+    stale: 0,
+    extra: 0,
+    regressed: 0,
+    deleted: 0,
+    suppressedDeletes: 0,
+  };
+}
+
+export function parsePassRecord(text: string | undefined): PassRecord {
+  return text === undefined ? { current: null, last: null } : (JSON.parse(text) as PassRecord);
+}
+
+/** Adds up the reports of all connections of a route. */
+export function mergeReports(reports: readonly ReconcileReport[]): ReconcileReport | undefined {
+  return reports.reduce<ReconcileReport | undefined>((sum, report) => {
+    if (sum === undefined)
+      return { ...report, connection: "*", checkpoint: { cursor: undefined, since: undefined } };
+    const counts = Object.fromEntries(
+      (Object.keys(emptyCounts()) as (keyof PassCounts)[]).map((name) => [name, sum[name] + report[name]]),
+    ) as unknown as PassCounts;
+    return {
+      ...sum,
+      ...counts,
+      complete: sum.complete && report.complete,
+      resumed: sum.resumed || report.resumed,
+      startedAt: report.startedAt < sum.startedAt ? report.startedAt : sum.startedAt,
+      finishedAt: report.finishedAt > sum.finishedAt ? report.finishedAt : sum.finishedAt,
+    };
+  }, undefined);
+}
+
+/** Finds that a list runs in a circle, remembering one cursor only (Brent's algorithm). */
+export interface CycleState {
+  anchor: string | null;
+  steps: number;
+  limit: number;
+}
+
+export function newCycle(): CycleState {
+  return { anchor: null, steps: 0, limit: 1 };
+}
+
+/** Follows to the next cursor. @returns whether it was there before */
+export function repeats(cycle: CycleState, cursor: string): boolean {
+  if (cycle.anchor === cursor) return true;
+  cycle.steps += 1;
+  if (cycle.steps >= cycle.limit) {
+    cycle.anchor = cursor;
+    cycle.steps = 0;
+    cycle.limit *= 2;
+  }
+  return false;
+}

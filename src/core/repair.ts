@@ -1,0 +1,273 @@
+/**
+ * Repairs what a page of a list shows to differ.
+ *
+ * @module
+ */
+
+import type { Scope } from "./event.ts";
+import type { Fetcher, FetchResult } from "./fetcher.ts";
+import type { Hooks } from "./hooks.ts";
+import type { ListedPage, Row } from "./lister.ts";
+import type { PassState } from "./pass.ts";
+import type { Route } from "./registry.ts";
+import type { Claim, IndexEntry, Lock, Lookup, Store, WorkSession } from "./store.ts";
+import type { TaskResult, TaskRunner } from "./task.ts";
+import { compareRow, compareSummary, type RowComparison } from "./verdict.ts";
+
+/** What repairing a page of one pass needs. */
+export interface RepairContext {
+  readonly store: Store<unknown>;
+  readonly session: WorkSession<unknown>;
+  readonly runner: TaskRunner;
+  readonly fetcher: Fetcher;
+  readonly hooks: Hooks;
+  readonly route: Route;
+  readonly scope: Scope;
+  readonly pass: string;
+  readonly lock: Lock;
+  readonly signal: AbortSignal;
+  readonly state: PassState;
+  /** Whether the pass remembers what it saw (full passes, for their sweep). */
+  readonly remembers: boolean;
+  /** Whether the index learns and no handler runs. */
+  readonly indexOnly: boolean;
+  /** The checkpoint as of now. */
+  readonly checkpoint: () => string;
+}
+
+/** A row that is not what the index says. */
+export interface DifferingRow {
+  readonly row: Row;
+  readonly comparison: RowComparison;
+  readonly index: IndexEntry | undefined;
+  /** Work on it waits, or it was touched since the page was requested: the normal road has it. */
+  readonly busy: boolean;
+}
+
+export interface RepairedPage {
+  readonly differing: number;
+  /** Resolves when all that the page brought into work is settled. Never rejects. */
+  readonly settled: Promise<void>;
+}
+
+/** Compares a page with the index. Rows that are the same are counted, and cost no write. */
+export async function comparePage(
+  store: Store<unknown>,
+  route: Route,
+  scope: Scope,
+  page: ListedPage,
+): Promise<DifferingRow[]> {
+  const lookups = await store.lookup(
+    scope,
+    page.rows.map((row) => row.id),
+  );
+  return page.rows.map((row, i) => {
+    const lookup = lookups[i];
+    return {
+      row,
+      comparison: compare(route, lookup, row),
+      index: lookup?.index,
+      busy: isBusy(lookup, page.mark),
+    };
+  });
+}
+
+export function isBusy(lookup: Lookup | undefined, mark: number): boolean {
+  return lookup !== undefined && (lookup.pending || lookup.touched > mark);
+}
+
+function compare(route: Route, lookup: Lookup | undefined, row: Row): RowComparison {
+  switch (row.kind) {
+    case "object":
+      return compareRow(route.resource, lookup?.index, row.evidence);
+    case "summary":
+      return compareSummary(route.resource, lookup?.index, row.version);
+    case "refused":
+      return "unclear";
+  }
+}
+
+/** Records the page and takes what differs on its way. `all`: everything on the page is handled, whatever it is. */
+export async function repairPage(
+  context: RepairContext,
+  page: ListedPage,
+  all: boolean,
+): Promise<RepairedPage> {
+  const { route, scope, state, store } = context;
+  const compared = await comparePage(store, route, scope, page);
+  const differing = new Map<string, DifferingRow>();
+  for (const entry of compared) {
+    if (entry.comparison === "same") state.counts.unchanged += 1;
+    if (entry.comparison === "same" && !all) continue;
+    differing.set(entry.row.id, entry);
+    // Certain differences are counted with their page; what only a fetch can tell is counted when it has told.
+    if (!entry.busy && isCertain(entry)) state.counts[entry.comparison] += 1;
+  }
+  const announced = await presentOf(context, page.deleted);
+  const claims = await record(
+    context,
+    page.mark,
+    compared.map((entry) => entry.row.id),
+    [...differing.keys(), ...announced],
+  );
+  return { differing: differing.size, settled: takeOn(context, claims, differing, all) };
+}
+
+/** Ids that a feed says are deleted, and that the index holds. */
+async function presentOf(context: RepairContext, ids: readonly string[]): Promise<string[]> {
+  if (ids.length === 0) return [];
+  const lookups = await context.store.lookup(context.scope, ids);
+  return ids.filter((_, i) => lookups[i]?.index?.state === "present");
+}
+
+function isCertain(entry: DifferingRow): entry is DifferingRow & { comparison: "missing" | "stale" } {
+  return entry.row.kind === "object" && (entry.comparison === "missing" || entry.comparison === "stale");
+}
+
+/** One commit: what was seen, what differs, how far the pass got. */
+export function record(
+  context: RepairContext,
+  mark: number,
+  seen: readonly string[],
+  differing: readonly string[],
+): Promise<Claim[]> {
+  const { lock, pass, remembers, scope, session } = context;
+  return session.recordPage({
+    scope,
+    pass,
+    lock,
+    mark,
+    seen: remembers ? seen : [],
+    differing,
+    lease: true,
+    checkpoint: context.checkpoint(),
+  });
+}
+
+async function takeOn(
+  context: RepairContext,
+  claims: readonly Claim[],
+  differing: ReadonlyMap<string, DifferingRow>,
+  all: boolean,
+): Promise<void> {
+  const { route, runner } = context;
+  const works: Promise<void>[] = [];
+  const toFetch: Claim[] = [];
+  for (const leased of claims) {
+    const entry = differing.get(leased.ref.id);
+    const claim = all ? { ...leased, forced: true } : leased;
+    if (entry?.row.kind === "object" && (isCertain(entry) || entry.comparison === "same")) {
+      works.push(
+        runner.row(route, claim, entry.row.evidence).then((result) => tally(context, result, entry)),
+      );
+    } else {
+      toFetch.push(claim);
+    }
+  }
+  works.push(
+    fetchAll(context, toFetch, (claim, result) => tallyFetched(context, result, differing.get(claim.ref.id))),
+  );
+  await Promise.allSettled(works);
+}
+
+/** Fetches claims in the resource's batches. */
+export async function fetchAll(
+  context: RepairContext,
+  claims: readonly Claim[],
+  onResult: (claim: Claim, result: TaskResult) => Promise<void> | void,
+): Promise<void> {
+  const { route, runner } = context;
+  const batchSize = route.resource.fetchMany === undefined ? 1 : route.resource.batchSize;
+  const batches: Promise<void>[] = [];
+  for (let start = 0; start < claims.length; start += batchSize) {
+    const batch = claims.slice(start, start + batchSize);
+    batches.push(
+      runner.fetch(route, batch).then(async (results) => {
+        for (const [i, claim] of batch.entries()) await onResult(claim, results[i] as TaskResult);
+      }),
+    );
+  }
+  await Promise.allSettled(batches);
+}
+
+function tally(context: RepairContext, result: TaskResult, entry: DifferingRow | undefined): void {
+  const { counts } = context.state;
+  if (result.kind !== "handled") return;
+  if (result.change === "delete") {
+    counts.deleted += 1;
+    counts.extra += entry === undefined || entry.index?.state === "present" ? 1 : 0;
+  } else if (result.regressed) {
+    counts.regressed += 1;
+  }
+}
+
+async function tallyFetched(
+  context: RepairContext,
+  result: TaskResult,
+  entry: DifferingRow | undefined,
+): Promise<void> {
+  const { counts } = context.state;
+  tally(context, result, entry);
+  if (entry === undefined) return;
+  const found = entry.comparison === "missing" || entry.index?.state !== "present" ? "missing" : "stale";
+  if (result.kind === "unchanged") {
+    counts.unchanged += 1;
+    await learnRow(context, entry, result.index);
+  } else if (result.kind === "handled") {
+    if (result.change === "upsert" && !result.regressed) counts[found] += 1;
+  } else if (entry.comparison === "missing" || entry.comparison === "stale") {
+    counts[found] += 1;
+  }
+}
+
+/** The fetched object is what the index says, so the row is another view of the same content: next time it compares. */
+async function learnRow(
+  context: RepairContext,
+  entry: DifferingRow,
+  index: IndexEntry | null,
+): Promise<void> {
+  if (index === null || entry.row.kind !== "object" || index.rowHash === entry.row.evidence.hash) return;
+  const { scope, store } = context;
+  await store.record(scope, [{ id: entry.row.id, index: { ...index, rowHash: entry.row.evidence.hash } }]);
+}
+
+/** For `handle: "none"`: the index learns what the provider has, and nobody is told. */
+export async function recordOnly(context: RepairContext, page: ListedPage): Promise<RepairedPage> {
+  const { fetcher, route, scope, state, store } = context;
+  const compared = await comparePage(store, route, scope, page);
+  const entries: { id: string; index: IndexEntry }[] = [];
+  let differing = 0;
+  for (const entry of compared) {
+    if (entry.comparison === "same") state.counts.unchanged += 1;
+    if (entry.comparison === "same" || entry.busy) continue;
+    differing += 1;
+    const evidence =
+      entry.row.kind === "object"
+        ? entry.row.evidence
+        : await fetcher.one(route.resource, { ...scope, id: entry.row.id });
+    const index = indexOf(evidence, route, page.mark);
+    if (index === undefined) continue;
+    state.counts[entry.index?.state === "present" ? "stale" : "missing"] += 1;
+    entries.push({ id: entry.row.id, index });
+  }
+  await store.record(scope, entries);
+  await record(
+    context,
+    page.mark,
+    compared.map((entry) => entry.row.id),
+    [],
+  );
+  return { differing, settled: Promise.resolve() };
+}
+
+/** What the index says after believing evidence as it is. */
+export function indexOf(evidence: FetchResult, route: Route, requested: number): IndexEntry | undefined {
+  if (evidence.kind === "error") return undefined;
+  const known = { revision: route.resource.revision, evidence: requested };
+  if (evidence.kind === "gone") return { ...known, state: "gone", version: null, hash: null, rowHash: null };
+  const hashes =
+    evidence.shape === "fetch"
+      ? { hash: evidence.hash, rowHash: null }
+      : { hash: null, rowHash: evidence.hash };
+  return { ...known, ...hashes, state: "present", version: evidence.version };
+}

@@ -1,0 +1,188 @@
+/**
+ * Runs passes on their schedules, in-process: each scope in its own time, a few at once, never two of one, and what
+ * was missed while busy is skipped rather than piled up.
+ *
+ * @module
+ */
+
+import type { Clock, Random } from "./clock.ts";
+import type { Scope } from "./event.ts";
+import type { Hooks } from "./hooks.ts";
+import { parsePassRecord, passKey, type PassMode } from "./pass.ts";
+import type { Route } from "./registry.ts";
+import { asError, backoff } from "./retry.ts";
+import { Semaphore } from "./semaphore.ts";
+import type { Store } from "./store.ts";
+
+export interface Schedule {
+  readonly route: Route;
+  readonly everyMs: number;
+  readonly mode: PassMode;
+}
+
+export interface SchedulerOptions {
+  readonly store: Store<unknown>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly hooks: Hooks;
+  readonly schedules: readonly Schedule[];
+  /** All connections of a provider, the user's and the store's. */
+  readonly connectionsOf: (provider: string) => Promise<readonly string[]>;
+  readonly runPass: (route: Route, scope: Scope, mode: PassMode, signal: AbortSignal) => Promise<void>;
+}
+
+/** Passes at once, over all routes and connections. */
+const PASSES_AT_ONCE = 4;
+/** How often connections are looked up anew. */
+const LOOK_MS = 60_000;
+/** Runs are spread over this part of their interval, so that a thousand connections do not start together. */
+const JITTER = 0.1;
+const RETRY = { attempts: Infinity, minDelayMs: 30_000, maxDelayMs: 900_000 };
+
+interface Job {
+  readonly schedule: Schedule;
+  readonly scope: Scope;
+  /** Milliseconds since the epoch. */
+  nextAt: number;
+  failures: number;
+  running: boolean;
+}
+
+export class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #jobs = new Map<string, Job>();
+  readonly #permits = new Semaphore(PASSES_AT_ONCE);
+  readonly #running = new Set<Promise<void>>();
+  readonly #stopped = new AbortController();
+  #lookedAt = -Infinity;
+  #cancelTimer = () => {};
+  /** Whether a timer runs; `runDue` needs none. */
+  #armed = false;
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    if (this.#options.schedules.length === 0) return;
+    void this.#turn();
+  }
+
+  /** Starts nothing more; passes under way stop after their page, and go on from there another time. */
+  async stop(reason: Error): Promise<void> {
+    this.#stopped.abort(reason);
+    this.#cancelTimer();
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
+  /** Runs what is due, once, and waits for it. */
+  async runDue(): Promise<void> {
+    await this.#launchDue();
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
+  async #turn(): Promise<void> {
+    try {
+      await this.#launchDue();
+    } catch (thrown) {
+      this.#options.hooks.emit("error", { error: asError(thrown), during: "scheduling" });
+    }
+    this.#armed = true;
+    this.#arm();
+  }
+
+  /** Sets the timer to the next job that is due. */
+  #arm(): void {
+    if (!this.#armed || this.#stopped.signal.aborted) return;
+    const { clock } = this.#options;
+    this.#cancelTimer();
+    let next = this.#lookedAt + LOOK_MS;
+    for (const job of this.#jobs.values()) if (!job.running) next = Math.min(next, job.nextAt);
+    this.#cancelTimer = clock.setTimer(() => void this.#turn(), Math.max(10, next - clock.now()));
+  }
+
+  async #launchDue(): Promise<void> {
+    const { clock } = this.#options;
+    if (clock.now() >= this.#lookedAt + LOOK_MS) await this.#lookUpJobs();
+    for (const job of this.#jobs.values()) {
+      if (job.running || job.nextAt > clock.now() || this.#stopped.signal.aborted) continue;
+      job.running = true;
+      const run = this.#run(job).finally(() => {
+        job.running = false;
+        this.#running.delete(run);
+        this.#arm(); // the timer was set without this job, whose next time is known only now
+      });
+      this.#running.add(run);
+    }
+  }
+
+  /** Finds connections that are new, and when each of their passes ran last, in whatever process. */
+  async #lookUpJobs(): Promise<void> {
+    const { clock, connectionsOf, schedules } = this.#options;
+    this.#lookedAt = clock.now();
+    const found = new Set<string>();
+    for (const schedule of schedules) {
+      const { provider, resourceName } = schedule.route;
+      for (const connection of await connectionsOf(provider.name)) {
+        const scope = { provider: provider.name, connection, resource: resourceName };
+        const key = passKey(scope, schedule.mode);
+        found.add(key);
+        if (this.#jobs.has(key)) continue;
+        this.#jobs.set(key, {
+          schedule,
+          scope,
+          nextAt: await this.#nextAt(scope, schedule),
+          failures: 0,
+          running: false,
+        });
+      }
+    }
+    for (const [key, job] of this.#jobs) if (!found.has(key) && !job.running) this.#jobs.delete(key);
+  }
+
+  async #run(job: Job): Promise<void> {
+    const { clock, random, runPass, store } = this.#options;
+    const { schedule, scope } = job;
+    if (!this.#permits.tryAcquire()) await this.#permits.acquire();
+    try {
+      if (this.#stopped.signal.aborted) return;
+      const last = await this.#lastStart(scope, schedule.mode);
+      if (last !== undefined && last + schedule.everyMs > clock.now()) {
+        job.nextAt = this.#after(last, schedule); // another process ran it meanwhile
+        return;
+      }
+      const paused = (await store.pauses()).find(
+        (pause) => pause.provider === scope.provider && pause.connection === scope.connection,
+      );
+      if (paused !== undefined) {
+        job.nextAt = paused.until ?? clock.now() + LOOK_MS;
+        return;
+      }
+      await runPass(schedule.route, scope, schedule.mode, this.#stopped.signal);
+      job.failures = 0;
+      job.nextAt = await this.#nextAt(scope, schedule);
+    } catch {
+      // The reconciler has told of it. The checkpoint stands, so trying again soon costs only what is left.
+      job.failures += 1;
+      job.nextAt =
+        clock.now() + Math.min(schedule.everyMs, RETRY.minDelayMs + backoff(job.failures, RETRY, random));
+    } finally {
+      this.#permits.release();
+    }
+  }
+
+  async #nextAt(scope: Scope, schedule: Schedule): Promise<number> {
+    const last = await this.#lastStart(scope, schedule.mode);
+    return last === undefined ? this.#options.clock.now() : this.#after(last, schedule);
+  }
+
+  /** When the last complete pass began; `undefined` where there was none, or one was interrupted and should go on. */
+  async #lastStart(scope: Scope, mode: PassMode): Promise<number | undefined> {
+    const record = parsePassRecord(await this.#options.store.getCheckpoint(passKey(scope, mode)));
+    return record.current === null ? record.last?.startedAt : undefined;
+  }
+
+  #after(lastStart: number, { everyMs }: Schedule): number {
+    return lastStart + everyMs * (1 + JITTER * this.#options.random());
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * A shift: the time in which this process has the right to work on the store, with all that works in it. `start`,
+ * `reconcile`, `verify` and `tick` share one; it ends when the last of them leaves, or when another process took over.
+ *
+ * @module
+ */
+
+import type { ApiClients } from "./api.ts";
+import type { Clock, Random } from "./clock.ts";
+import type { ConnectionRegistry } from "./connections.ts";
+import { Deadlines } from "./deadline.ts";
+import { TrueupError } from "./errors.ts";
+import { Fetcher } from "./fetcher.ts";
+import type { Hooks } from "./hooks.ts";
+import type { Limits } from "./options.ts";
+import type { Pauses } from "./pauses.ts";
+import { Reconciler } from "./reconciler.ts";
+import type { Route } from "./registry.ts";
+import { asError } from "./retry.ts";
+import { ScopeLocks } from "./scope-lock.ts";
+import { Semaphore } from "./semaphore.ts";
+import { createSettle } from "./settler.ts";
+import { ShrinkGuard } from "./shrink-guard.ts";
+import type { Claim, Store, WorkSession } from "./store.ts";
+import { TaskRunner } from "./task.ts";
+import { Verifier } from "./verifier.ts";
+
+export interface ShiftOptions {
+  readonly store: Store<unknown>;
+  readonly apis: ApiClients;
+  readonly connections: ConnectionRegistry;
+  readonly pauses: Pauses;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly hooks: Hooks;
+  readonly limits: Limits;
+  readonly onDone: (claim: Claim) => void;
+  readonly onRedue: (route: Route, due: number) => void;
+}
+
+/** Beats in a lease: a holder may miss two before anybody takes over. */
+const BEATS_PER_LEASE = 3;
+
+export class Shift {
+  readonly session: WorkSession<unknown>;
+  readonly runner: TaskRunner;
+  readonly reconciler: Reconciler;
+  readonly verifier: Verifier;
+  readonly fetchSlots: Semaphore;
+  readonly deadlines: Deadlines;
+  /** Aborts when the shift is over before its time: taken over, or out of patience while stopping. */
+  readonly ended = new AbortController();
+  /** How many share it; the last to leave ends it. */
+  holders = 0;
+  readonly #options: ShiftOptions;
+  #cancelBeat = () => {};
+
+  private constructor(options: ShiftOptions, session: WorkSession<unknown>) {
+    const { clock, hooks, limits, store } = options;
+    this.#options = options;
+    this.session = session;
+    this.deadlines = new Deadlines(clock);
+    this.fetchSlots = new Semaphore(limits.concurrency);
+    const fetcher = new Fetcher({
+      ...options,
+      deadlines: this.deadlines,
+      fetchTimeoutMs: limits.fetchTimeoutMs,
+    });
+    this.runner = new TaskRunner({
+      ...options,
+      session,
+      fetcher,
+      settle: createSettle(session, clock, hooks),
+      deadlines: this.deadlines,
+      fetchSlots: this.fetchSlots,
+      guard: new ShrinkGuard(),
+    });
+    const locks = new ScopeLocks({ store, clock, ttlMs: limits.leaseMs });
+    const parts = { ...options, session, fetcher, runner: this.runner, locks, deadlines: this.deadlines };
+    this.reconciler = new Reconciler(parts);
+    this.verifier = new Verifier(parts);
+  }
+
+  /** @throws TrueupError `STORE_IN_USE`, `STORE_FAILED` */
+  static async begin(options: ShiftOptions, signal: AbortSignal): Promise<Shift> {
+    const session = await options.store.work({ leaseMs: options.limits.leaseMs, signal });
+    const shift = new Shift(options, session);
+    shift.#beatLater();
+    return shift;
+  }
+
+  /** Aborts all that runs. Fetches and handlers end with this reason, and their claims are not settled as failures. */
+  abort(reason: Error): void {
+    this.deadlines.abort(reason);
+    this.ended.abort(reason);
+  }
+
+  async end(): Promise<void> {
+    this.#cancelBeat();
+    try {
+      await this.session.release();
+    } catch (thrown) {
+      // The leases end by themselves; nothing is lost but time.
+      this.#options.hooks.emit("error", { error: asError(thrown), during: "releasing the store" });
+    }
+  }
+
+  #beatLater(): void {
+    const { clock, limits } = this.#options;
+    this.#cancelBeat = clock.setTimer(() => void this.#beat(), limits.leaseMs / BEATS_PER_LEASE);
+  }
+
+  async #beat(): Promise<void> {
+    try {
+      if (!(await this.session.heartbeat())) {
+        this.lost(new TrueupError("STORE_LOST", "another process took over this store"));
+        return;
+      }
+    } catch (thrown) {
+      this.#options.hooks.emit("error", { error: asError(thrown), during: "the heartbeat" });
+    }
+    if (!this.ended.signal.aborted) this.#beatLater();
+  }
+
+  /** Another process works now: this one must write nothing more. */
+  lost(error: Error): void {
+    if (this.ended.signal.aborted) return;
+    this.#options.hooks.emit("error", { error, during: "working" });
+    this.abort(error);
+  }
+}

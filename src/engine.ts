@@ -1,0 +1,604 @@
+/**
+ * The engine: wires sources, store, API clients and handlers into the one path. It is the composition root, and alone
+ * in picking defaults.
+ *
+ * @module
+ */
+
+import { adoptRows, type AdoptRow } from "./core/adopt.ts";
+import type { ApiClients } from "./core/api.ts";
+import type { BatchHandler, Change, Handler } from "./core/change.ts";
+import { sleep, systemClock, systemRandom, type Clock } from "./core/clock.ts";
+import { refuseInsideCommit } from "./core/commit-scope.ts";
+import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core/connections.ts";
+import { DeadLetters } from "./core/dead-letters.ts";
+import { invalidOption, TrueupError } from "./core/errors.ts";
+import { objectIdText, type Scope } from "./core/event.ts";
+import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
+import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
+import { Intake } from "./core/intake.ts";
+import { Lifecycle, type StartOptions } from "./core/lifecycle.ts";
+import { durationMs, positive, resolveLimits, type EngineOptions, type Limits } from "./core/options.ts";
+import { mergeReports, type DriftReport, type PassMode, type ReconcileReport } from "./core/pass.ts";
+import { Pauses } from "./core/pauses.ts";
+import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
+import { requireList } from "./core/reconciler.ts";
+import { RouteRegistry, type Route } from "./core/registry.ts";
+import type { IdValue, ObjectOf } from "./core/resource.ts";
+import type { Schedule } from "./core/scheduler.ts";
+import { Semaphore } from "./core/semaphore.ts";
+import { SourceRunner } from "./core/source-runner.ts";
+import { drainResult, readStatus, type DrainResult, type EngineStatus } from "./core/status.ts";
+import type { Store } from "./core/store.ts";
+import { createApiClients } from "./http/index.ts";
+import { createSink } from "./sources/sink.ts";
+import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
+import { keyvStore } from "./stores/keyv.ts";
+
+/** The modes that a route's resource has: without `since` there is no incremental pass. */
+export type ModeOf<Resource> = Resource extends { readonly incremental: infer Incremental }
+  ? [Incremental] extends [false]
+    ? "full"
+    : PassMode
+  : PassMode;
+
+export interface ReconcileOptions<Mode extends PassMode = PassMode> {
+  /** `"incremental"`: what changed since the last pass. `"full"`: everything, and what is missing from it is deleted. */
+  readonly mode: Mode;
+  /** One connection, or `"*"` for all. Needed where there are several. */
+  readonly connection?: string | undefined;
+  /** For incremental passes: instead of where the last one ended. */
+  readonly since?: Date | undefined;
+  /** @default the resource's */
+  readonly pageSize?: number | undefined;
+  /** Whom to tell: handlers of what differs, handlers of everything listed, or nobody (only the index learns). @default "changed" */
+  readonly handle?: "changed" | "all" | "none" | undefined;
+  /** Ends the pass after the page in work, with `complete: false`; the next call goes on from there. */
+  readonly signal?: AbortSignal | undefined;
+  /** The same, after a time in milliseconds. */
+  readonly timeoutMs?: number | undefined;
+  /** Called after each page. */
+  readonly onProgress?: ((report: ReconcileReport) => void) | undefined;
+}
+
+export interface VerifyOptions {
+  readonly connection?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface ScheduleOptions<Mode extends PassMode = PassMode> {
+  /** Milliseconds, or `"15m"`, `"24h"`; from the start of one pass to the next. */
+  readonly every: number | string;
+  readonly mode: Mode;
+}
+
+export interface WebhookOptions {
+  /** The connection of this route, for a route per tenant. */
+  readonly connection?: string | undefined;
+  /** The platform's hook for work that outlives the answer (serverless): a `tick` runs in it. */
+  readonly waitUntil?: ((work: Promise<unknown>) => void) | undefined;
+}
+
+interface ConnectionOption {
+  readonly connection?: string | undefined;
+}
+
+/** The changes of a route, as an engine's handlers receive them: `ChangeOf<typeof engine, "crm.contact">`. */
+export type ChangeOf<Engine, RouteName extends string> =
+  Engine extends SyncEngine<infer Providers, infer Tx>
+    ? Change<ObjectOf<ResourceOf<Providers[number], RouteName>>, Tx>
+    : never;
+
+/** A handler of a route: `HandlerOf<typeof engine, "crm.contact">`. */
+export type HandlerOf<Engine, RouteName extends string> = (change: ChangeOf<Engine, RouteName>) => unknown;
+
+/** What `commit` callbacks receive: `TxOf<typeof engine>`. */
+export type TxOf<Engine> = Engine extends SyncEngine<readonly AnyProvider[], infer Tx> ? Tx : never;
+
+const DRAIN_TIMEOUT_MS = 30_000;
+const TICK_TIMEOUT_MS = 10_000;
+const DRAIN_POLL_MS = 20;
+/** Of `reconcile` with `connection: "*"`. */
+const CONNECTIONS_AT_ONCE = 4;
+
+/**
+ * Keeps a copy of providers' objects right. Constructing it does nothing; `start` makes it work.
+ *
+ * @example
+ * const engine = new SyncEngine({ providers: [crm], store: sqliteStore({ path: "sync.db" }) });
+ * engine.handle("crm.contact", async (change) => { … });
+ * createServer(engine.webhook("crm").node).listen(3000);
+ * await engine.start();
+ */
+export class SyncEngine<const Providers extends readonly AnyProvider[] = readonly AnyProvider[], Tx = never> {
+  /** Work that was given up. */
+  readonly deadLetters: DeadLetters;
+
+  readonly #store: Store<unknown>;
+  readonly #clock: Clock;
+  readonly #limits: Limits;
+  readonly #hooks: Hooks;
+  readonly #routes: RouteRegistry;
+  readonly #connections: ConnectionRegistry;
+  readonly #apis: ApiClients;
+  readonly #pauses: Pauses;
+  readonly #intake: Intake;
+  readonly #lifecycle: Lifecycle;
+  readonly #schedules: Schedule[] = [];
+  readonly #hasSources: boolean;
+
+  /** @throws TrueupError `OPTION_INVALID`, naming the option */
+  constructor(options: EngineOptions<Providers, Tx>) {
+    const { sources = [] } = options;
+    const clock = options.clock ?? systemClock;
+    const random = options.random ?? systemRandom;
+    const logger = options.logger ?? stderrLogger((line) => process.stderr.write(line));
+    const limits = resolveLimits(options as EngineOptions<readonly AnyProvider[], unknown>);
+    const store = (options.store ?? keyvStore()) as Store<unknown>;
+    if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
+    const routes = new RouteRegistry(options.providers);
+    const hooks = new Hooks(logger);
+    const connections = new ConnectionRegistry(
+      options.connections ?? singleConnection,
+      routes.providers,
+      clock,
+    );
+    const pauses = new Pauses(store, clock, hooks);
+    const apis = createApiClients({
+      providers: routes.providers,
+      connections,
+      clock,
+      random,
+      hooks,
+      logger,
+      maxConcurrent: limits.concurrency,
+    });
+    const intake = new Intake({
+      store,
+      routes,
+      clock,
+      hooks,
+      limits,
+      ready: () => this.#lifecycle.ready(),
+      onAccepted: (route) => this.#lifecycle.worker?.wake(route.name),
+    });
+    const sink = createSink((delivery) => intake.accept(delivery), {
+      provider: (name) => routes.providers.get(name),
+      findConnection: (provider, id) => connections.find(provider, id),
+    });
+    this.#store = store;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#hooks = hooks;
+    this.#routes = routes;
+    this.#connections = connections;
+    this.#apis = apis;
+    this.#pauses = pauses;
+    this.#intake = intake;
+    this.#hasSources = sources.length > 0;
+    this.#lifecycle = new Lifecycle({
+      store,
+      apis,
+      connections,
+      pauses,
+      clock,
+      random,
+      hooks,
+      limits,
+      routes,
+      environment: {
+        clock,
+        random,
+        logger,
+        eventTtlMs: limits.eventTtlMs,
+        maxEventsPerChange: limits.maxEventsPerChange,
+      },
+      sources: new SourceRunner({ sources, sink, clock, random, hooks }),
+      schedules: () => this.#schedules,
+      onDone: (claim) => intake.done(claim),
+    });
+    this.deadLetters = new DeadLetters({
+      store,
+      routes,
+      ready: () => this.#lifecycle.ready(),
+      onRevived: () => this.#lifecycle.worker?.wake(),
+    });
+    // What goes wrong in the background is in the log of those who listen to nothing.
+    hooks.on("error", ({ error, during }) =>
+      logger.error({ error, during }, `${during} failed: ${error.message}`),
+    );
+    hooks.on("warning", ({ code, message, scope }) => logger.warn({ code, ...scope }, message));
+    hooks.on("change.dead", ({ ref, attempt, error }) =>
+      logger.error({ ref, attempt, error }, `gave up: ${error.message}`),
+    );
+    hooks.on("source.failed", ({ source, error, retryInMs }) =>
+      logger.warn({ source, error, retryInMs }, `source ${source} failed: ${error.message}`),
+    );
+    hooks.on("connection.paused", (pause) =>
+      logger.warn(pause, `connection ${pause.provider}/${pause.connection} is paused: ${pause.reason}`),
+    );
+    hooks.on("deletes.suppressed", (held) =>
+      logger.warn(
+        held,
+        `${held.count} deletions of ${held.provider}.${held.resource} look like a mistake and were held back`,
+      ),
+    );
+  }
+
+  /**
+   * Registers the handler of a route: one change at a time for each object, `concurrency` objects at once.
+   * @throws TrueupError `DUPLICATE_HANDLER`, `ROUTE_UNKNOWN`, `OPTION_INVALID`
+   */
+  handle<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    handler: Handler<ObjectOf<ResourceOf<Providers[number], RouteName>>, Tx>,
+    options: Partial<HandlerOptions> = {},
+  ): void {
+    requireFunction(handler, "a handler");
+    this.#routes.setHandler(route, {
+      kind: "single",
+      run: handler as Handler<unknown, unknown>,
+      options: this.#handlerOptions(options, this.#limits.concurrency),
+    });
+  }
+
+  /** Registers a handler that takes up to `size` changes at once, each of another object. @throws as {@link handle} */
+  handleBatch<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    handler: BatchHandler<ObjectOf<ResourceOf<Providers[number], RouteName>>, Tx>,
+    options: Partial<BatchHandlerOptions> = {},
+  ): void {
+    requireFunction(handler, "a batch handler");
+    this.#routes.setHandler(route, {
+      kind: "batch",
+      run: handler as BatchHandler<unknown, unknown>,
+      options: { ...this.#handlerOptions(options, 1), size: positive(options.size, 100, "size") },
+    });
+  }
+
+  /**
+   * Runs passes of a route from `start` on, for all listed and stored connections; never two of one at once.
+   * @throws TrueupError `OPTION_INVALID`, `NOT_SUPPORTED`
+   */
+  schedule<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    options: ScheduleOptions<ModeOf<ResourceOf<Providers[number], RouteName>>>,
+  ): void {
+    if (this.#lifecycle.started) throw invalidOption("schedules are set before `start`");
+    const known = this.#routes.get(route);
+    requireMode(known, options.mode);
+    this.#schedules.push({ route: known, everyMs: durationMs(options.every, "every"), mode: options.mode });
+  }
+
+  /**
+   * The receiver of a provider's webhooks: mount `.node` or `.fetch`. Works before `start`, and without it.
+   * @throws TrueupError `OPTION_INVALID`
+   */
+  webhook(provider: Providers[number]["name"], options: WebhookOptions = {}): Receiver {
+    const definition = this.#routes.providers.get(provider);
+    if (definition === undefined) throw invalidOption(`no provider is named ${JSON.stringify(provider)}`);
+    return createReceiver({
+      provider: definition,
+      connection: options.connection,
+      waitUntil: options.waitUntil,
+      onAccepted: () => (this.#lifecycle.started ? undefined : this.tick()),
+      clock: this.#clock,
+      hooks: this.#hooks,
+      sink: (delivery) => this.#intake.accept(delivery),
+      findConnection: (id) => this.#connections.find(provider, id),
+      accepting: () => this.#lifecycle.accepting,
+    });
+  }
+
+  /**
+   * Starts working, the sources and the schedules; each can be left out, for processes that only receive.
+   * Idempotent.
+   * @throws TrueupError `HANDLER_MISSING`, `STORE_IN_USE`, `STORE_FAILED`, `STOPPED`
+   */
+  async start(options: StartOptions = {}): Promise<void> {
+    refuseInsideCommit("start");
+    if (options.work !== false) this.#requireHandlers();
+    this.#warnOfVolatileStore();
+    await this.#lifecycle.start(options);
+  }
+
+  /**
+   * Lists a resource at the provider and repairs what differs. Needs no `start`. Resolves when all that it brought into
+   * work is settled; a page that fails rejects and keeps the checkpoint.
+   * @throws TrueupError `CONNECTION_REQUIRED`, `NOT_SUPPORTED`, `HANDLER_MISSING`, and what the API failed with
+   */
+  async reconcile<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    options: ReconcileOptions<ModeOf<ResourceOf<Providers[number], RouteName>>>,
+  ): Promise<ReconcileReport> {
+    refuseInsideCommit("reconcile");
+    const known = this.#routes.get(route);
+    const { handle = "changed", mode, onProgress, pageSize, since } = options;
+    requireMode(known, mode);
+    if (pageSize !== undefined) positive(pageSize, pageSize, "pageSize");
+    if (since !== undefined && Number.isNaN(since.getTime()))
+      throw invalidOption("`since` must be a valid Date");
+    if (handle !== "none") requireHandler(known);
+    await this.#lifecycle.ready();
+    const connections =
+      options.connection === "*"
+        ? await this.#lifecycle.connectionsOf(known.provider.name)
+        : [await this.#connectionOf(known, options.connection)];
+    const reports = await this.#bounded(options, (signal) =>
+      this.#lifecycle.inShift((shift) =>
+        forEachOf(connections, CONNECTIONS_AT_ONCE, (connection) => {
+          const both = AbortSignal.any([signal, shift.ended.signal]);
+          return shift.reconciler.reconcile(known, scopeOf(known, connection), {
+            mode,
+            handle,
+            pageSize,
+            since,
+            signal: both,
+            onProgress,
+          });
+        }),
+      ),
+    );
+    return (options.connection === "*" ? mergeReports(reports) : reports[0]) as ReconcileReport;
+  }
+
+  /**
+   * Compares a resource with the index, and repairs nothing.
+   * @throws as {@link reconcile}; also when the list cannot be read to its end, since then nothing is proved
+   */
+  async verify<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    options: VerifyOptions = {},
+  ): Promise<DriftReport> {
+    refuseInsideCommit("verify");
+    const known = this.#routes.get(route);
+    requireMode(known, "full");
+    await this.#lifecycle.ready();
+    const scope = scopeOf(known, await this.#connectionOf(known, options.connection));
+    return this.#bounded(options, (signal) =>
+      this.#lifecycle.inShift((shift) =>
+        shift.verifier.verify(known, scope, AbortSignal.any([signal, shift.ended.signal])),
+      ),
+    );
+  }
+
+  /**
+   * Tells the index what the user's copy already holds: `{ id, version?, object? }` a row.
+   * @returns how many rows were taken over; objects that wait for work are left to it
+   * @throws TrueupError `CONNECTION_REQUIRED`, `SCHEMA_MISMATCH`
+   */
+  async adopt<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    rows: Iterable<AdoptRow> | AsyncIterable<AdoptRow>,
+    options: ConnectionOption = {},
+  ): Promise<number> {
+    refuseInsideCommit("adopt");
+    const known = this.#routes.get(route);
+    await this.#lifecycle.ready();
+    return adoptRows(
+      this.#store,
+      known,
+      scopeOf(known, await this.#connectionOf(known, options.connection)),
+      rows,
+    );
+  }
+
+  /**
+   * Fetches and handles objects, changed or not. Resolves when that is recorded, not when it is done.
+   * @throws TrueupError `CONNECTION_REQUIRED`
+   */
+  async trigger<RouteName extends RouteOf<Providers[number]>>(
+    route: RouteName,
+    ids: readonly IdValue[],
+    options: ConnectionOption = {},
+  ): Promise<void> {
+    refuseInsideCommit("trigger");
+    const known = this.#routes.get(route);
+    if (!Array.isArray(ids)) throw invalidOption("`trigger` takes a list of ids");
+    await this.#intake.trigger(
+      known,
+      await this.#connectionOf(known, options.connection),
+      ids.map(objectIdText),
+    );
+  }
+
+  /**
+   * Waits until nothing is dirty or leased, in any process, nor due before the deadline.
+   * @param options `timeoutMs` defaults to 30_000
+   */
+  async drain(options: { readonly timeoutMs?: number | undefined } = {}): Promise<DrainResult> {
+    refuseInsideCommit("drain");
+    await this.#lifecycle.ready();
+    const timeoutMs = positive(options.timeoutMs, DRAIN_TIMEOUT_MS, "timeoutMs");
+    const deadline = this.#clock.now() + timeoutMs;
+    for (;;) {
+      const pending = await this.#store.pending(deadline);
+      const over = this.#clock.now() >= deadline || !this.#lifecycle.accepting;
+      if ((pending.due === 0 && pending.leased === 0) || over) return drainResult(pending);
+      await sleep(this.#clock, DRAIN_POLL_MS, this.#lifecycle.stopSignal).catch(() => {});
+    }
+  }
+
+  /**
+   * One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left: for cron jobs and
+   * serverless functions.
+   * @param options `timeoutMs` defaults to 10_000
+   */
+  async tick(options: { readonly timeoutMs?: number | undefined } = {}): Promise<DrainResult> {
+    refuseInsideCommit("tick");
+    this.#requireHandlers();
+    const timeoutMs = positive(options.timeoutMs, TICK_TIMEOUT_MS, "timeoutMs");
+    if (this.#lifecycle.started) return this.drain({ timeoutMs });
+    await this.#lifecycle.tick(timeoutMs, async () => {
+      const { due, leased } = await this.#store.pending(this.#clock.now());
+      return due === 0 && leased === 0;
+    });
+    return drainResult(await this.#store.pending(this.#clock.now()));
+  }
+
+  /** Claims no more work of a connection, in any process, until it is resumed. Events are still taken in. */
+  async pause({
+    provider,
+    connection = DEFAULT_CONNECTION,
+  }: {
+    readonly provider: Providers[number]["name"];
+    readonly connection?: string | undefined;
+  }): Promise<void> {
+    await this.#lifecycle.ready();
+    await this.#pauses.pause(provider, connection, null, "paused by hand");
+  }
+
+  async resume({
+    provider,
+    connection = DEFAULT_CONNECTION,
+  }: {
+    readonly provider: Providers[number]["name"];
+    readonly connection?: string | undefined;
+  }): Promise<void> {
+    await this.#lifecycle.ready();
+    await this.#pauses.resume(provider, connection);
+    this.#lifecycle.worker?.wake();
+  }
+
+  /** Deletes all that is known of a connection: its work, events, index and checkpoints. The user's copy is the user's. */
+  async forget(provider: Providers[number]["name"], connection: string): Promise<void> {
+    refuseInsideCommit("forget");
+    await this.#lifecycle.ready();
+    await this.#store.forget(provider, connection);
+    this.#connections.forget(provider, connection);
+    this.#apis.forget(provider, connection);
+  }
+
+  /** How things stand, per route and connection. */
+  async status(): Promise<EngineStatus> {
+    await this.#lifecycle.ready();
+    return readStatus(this.#store, this.#clock, this.#lifecycle.started);
+  }
+
+  /** Listens to an event of {@link EventMap}. @returns what takes it back */
+  on<Name extends keyof EventMap>(name: Name, listener: Listener<Name>): () => void {
+    requireFunction(listener, "a listener");
+    return this.#hooks.on(name, listener);
+  }
+
+  /**
+   * Refuses new deliveries, claims no more, waits for work in flight, aborts it at the deadline, gives back its leases,
+   * and closes what the engine opened. The backlog waits in the store. Idempotent, also before `start`.
+   * @param options `timeoutMs` defaults to 10_000
+   */
+  async stop(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
+    refuseInsideCommit("stop");
+    await this.#lifecycle.stop(options.timeoutMs);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  #handlerOptions(
+    { concurrency, timeoutMs }: Partial<HandlerOptions>,
+    defaultConcurrency: number,
+  ): HandlerOptions {
+    return {
+      concurrency: positive(concurrency, defaultConcurrency, "concurrency"),
+      timeoutMs: positive(timeoutMs, 30_000, "timeoutMs"),
+    };
+  }
+
+  #requireHandlers(): void {
+    for (const route of this.#routes.all()) requireHandler(route);
+  }
+
+  #warnOfVolatileStore(): void {
+    if (this.#store.guarantees.durability !== "none") return;
+    const fed =
+      this.#hasSources ||
+      [...this.#routes.providers.values()].some((provider) => provider.webhook !== undefined);
+    if (!fed) return;
+    this.#hooks.emit("warning", {
+      code: "STORE_VOLATILE",
+      message:
+        "the store survives nothing, so webhooks are answered only once they are handled; use sqliteStore, or a shared store, in production",
+    });
+  }
+
+  async #connectionOf(route: Route, connection: string | undefined): Promise<string> {
+    if (connection !== undefined) return connection;
+    const listed = await this.#connections.list(route.provider.name);
+    if (listed.length <= 1) return listed[0] ?? DEFAULT_CONNECTION;
+    throw new TrueupError(
+      "CONNECTION_REQUIRED",
+      `provider "${route.provider.name}" has ${listed.length} connections: name one, or "*" where all are meant`,
+    );
+  }
+
+  /** Runs under the caller's signal, a time limit, and the engine's stopping. */
+  async #bounded<T>(
+    {
+      signal,
+      timeoutMs,
+    }: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
+    run: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const timeUp = new AbortController();
+    const cancel =
+      timeoutMs === undefined
+        ? () => {}
+        : this.#clock.setTimer(
+            () => timeUp.abort(new TrueupError("API_TIMEOUT", `the pass did not end within ${timeoutMs} ms`)),
+            positive(timeoutMs, timeoutMs, "timeoutMs"),
+          );
+    const signals = [timeUp.signal, this.#lifecycle.stopSignal, ...(signal === undefined ? [] : [signal])];
+    try {
+      return await run(AbortSignal.any(signals));
+    } finally {
+      cancel();
+    }
+  }
+}
+
+function scopeOf(route: Route, connection: string): Scope {
+  return { provider: route.provider.name, connection, resource: route.resourceName };
+}
+
+function requireHandler(route: Route): void {
+  if (route.handler !== undefined) return;
+  throw new TrueupError(
+    "HANDLER_MISSING",
+    `${route.name} is declared and has no handler: call engine.handle("${route.name}", …), or leave the resource out`,
+  );
+}
+
+function requireMode(route: Route, mode: unknown): asserts mode is PassMode {
+  if (mode !== "incremental" && mode !== "full")
+    throw invalidOption('`mode` must be "incremental" or "full"');
+  requireList(route, mode);
+}
+
+/** Runs for each item, a few at once, all to their end; then throws what went wrong first. */
+async function forEachOf<Item, Result>(
+  items: readonly Item[],
+  atOnce: number,
+  run: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const permits = new Semaphore(atOnce);
+  const settled = await Promise.allSettled(
+    items.map(async (item) => {
+      await permits.acquire();
+      try {
+        return await run(item);
+      } finally {
+        permits.release();
+      }
+    }),
+  );
+  return settled.map((outcome) => {
+    if (outcome.status === "rejected") throw outcome.reason;
+    return outcome.value;
+  });
+}
+
+function requireFunction(value: unknown, what: string): void {
+  if (typeof value !== "function") throw invalidOption(`${what} must be a function`);
+}

@@ -1,0 +1,124 @@
+/**
+ * trueup keeps your own copy of a provider's objects right: events only trigger, the authoritative object is fetched,
+ * and reconciliation finds what no event told.
+ *
+ * @module
+ */
+
+export { SyncEngine } from "./engine.ts";
+export type {
+  ChangeOf,
+  HandlerOf,
+  ModeOf,
+  ReconcileOptions,
+  ScheduleOptions,
+  TxOf,
+  VerifyOptions,
+  WebhookOptions,
+} from "./engine.ts";
+export type { EngineOptions, Connections } from "./core/options.ts";
+export type { StartOptions } from "./core/lifecycle.ts";
+export type { DrainResult, EngineStatus, RouteStatus } from "./core/status.ts";
+export type { AdoptRow } from "./core/adopt.ts";
+export type { DeadLetter, DeadLetterPage, DeadLetterQuery, DeadLetters } from "./core/dead-letters.ts";
+
+export { defineProvider } from "./core/provider.ts";
+export type {
+  AnyProvider,
+  ApiDefinition,
+  ClassifiedResponse,
+  Connection,
+  Provider,
+  ProviderDefinition,
+  RateLimit,
+  ResourceOf,
+  ResponseClass,
+  RouteOf,
+  Verifiers,
+  WebhookAnswer,
+  WebhookDefinition,
+} from "./core/provider.ts";
+export { defineResource } from "./core/resource.ts";
+export type {
+  AnyResource,
+  Freshness,
+  IdValue,
+  ListArguments,
+  ObjectOf,
+  Page,
+  Resource,
+  ResourceDefinition,
+  ShrinkGuard,
+  SummaryRow,
+} from "./core/resource.ts";
+export type { ApiClient, ApiRequest, ApiResponse, Context, Headers, Query, QueryValue } from "./core/api.ts";
+
+export type { Hint, ObjectRef, Origin, ReceivedEvent, Scope, StoredEvent, SyncEvent } from "./core/event.ts";
+export type { CompareVersions, Version } from "./core/version.ts";
+export type { Batch, BatchHandler, Change, Handler } from "./core/change.ts";
+export type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
+export type {
+  CompletedPass,
+  DriftReport,
+  DriftSample,
+  PassCounts,
+  PassMode,
+  ReconcileReport,
+} from "./core/pass.ts";
+export type { EventMap, Listener, Logger } from "./core/hooks.ts";
+export type {
+  EventDelivery,
+  Outcome,
+  OutcomeStatus,
+  RawDelivery,
+  Sink,
+  Source,
+  Verifier,
+  WebhookDelivery,
+} from "./core/source.ts";
+export type { Clock, Random } from "./core/clock.ts";
+export type { RetryPolicy } from "./core/retry.ts";
+
+export {
+  HttpError,
+  RateLimitError,
+  RejectError,
+  RetryLaterError,
+  SchemaError,
+  SignatureError,
+  TrueupError,
+} from "./core/errors.ts";
+export type { ErrorCode } from "./core/errors.ts";
+
+export type {
+  AppendEntry,
+  AppendResult,
+  Claim,
+  ClaimRequest,
+  DeadLetterFilter,
+  DeadRecord,
+  FailureRecord,
+  IndexEntry,
+  LaneKind,
+  Lock,
+  Lookup,
+  PageRecord,
+  Pause,
+  Pending,
+  RouteCounts,
+  Settlement,
+  SettleOutcome,
+  Store,
+  StoreEnvironment,
+  StoreGuarantees,
+  WorkSession,
+} from "./core/store.ts";
+
+export type { Receiver } from "./sources/webhook/receiver.ts";
+export { ghostSignature } from "./signatures/ghost.ts";
+export { githubSignature } from "./signatures/github.ts";
+export { headerToken } from "./signatures/header-token.ts";
+export { hmacSignature } from "./signatures/hmac-signature.ts";
+export { standardWebhooks } from "./signatures/standard-webhooks.ts";
+
+export { keyvStore } from "./stores/keyv.ts";

@@ -1,0 +1,56 @@
+/**
+ * Reads a queue's message as the provider's webhook would read it.
+ *
+ * @module
+ */
+
+import { TrueupError } from "../core/errors.ts";
+import type { AnyProvider, Connection } from "../core/provider.ts";
+import type { EventDelivery, RawDelivery } from "../core/source.ts";
+import { authenticate, verifierList } from "./webhook/authenticate.ts";
+
+export interface RawReader {
+  readonly provider: (name: string) => AnyProvider | undefined;
+  readonly findConnection: (provider: string, id: string) => Promise<Connection | undefined>;
+}
+
+/**
+ * @returns `undefined` for a delivery of a connection that nobody knows
+ * @throws SignatureError where it is to be verified and is not genuine; `EVENTS_FAILED` where it cannot be understood
+ */
+export async function readRaw(raw: RawDelivery, reader: RawReader): Promise<EventDelivery | undefined> {
+  const { delivery } = raw;
+  const provider = reader.provider(raw.provider);
+  const webhook = provider?.webhook;
+  if (provider === undefined || webhook === undefined) {
+    throw new TrueupError(
+      "OPTION_INVALID",
+      `no provider named "${raw.provider}" has a \`webhook\` to read deliveries with`,
+    );
+  }
+  const id =
+    raw.connection ?? (webhook.connection === undefined ? "default" : await webhook.connection(delivery));
+  const connection = id === undefined ? undefined : await reader.findConnection(provider.name, id);
+  if (connection === undefined) return undefined;
+  let deliveryId = delivery.id;
+  if (raw.verify) {
+    const verify: unknown =
+      typeof webhook.verify === "function" ? await webhook.verify(connection) : webhook.verify;
+    deliveryId = (await authenticate(delivery, verifierList(verify, provider.name))) ?? deliveryId;
+  }
+  const common = {
+    provider: provider.name,
+    connection: connection.id,
+    origin: "queue",
+    deliveryId,
+    receivedAt: delivery.receivedAt,
+  } as const;
+  try {
+    const events: unknown = await webhook.events(delivery);
+    if (!Array.isArray(events)) throw new TypeError("`events` must return an array");
+    return { ...common, events: events as EventDelivery["events"] };
+  } catch (cause) {
+    if (cause instanceof TrueupError) throw cause;
+    throw new TrueupError("EVENTS_FAILED", `the \`events\` of provider "${provider.name}" failed`, { cause });
+  }
+}

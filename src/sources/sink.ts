@@ -1,0 +1,39 @@
+/**
+ * Turns what becomes of a delivery into an Outcome, so that a queue's consumer knows whether to ack, nack or reject.
+ *
+ * @module
+ */
+
+import { TrueupError } from "../core/errors.ts";
+import { asError } from "../core/retry.ts";
+import type { EventDelivery, Outcome, RawDelivery, Sink } from "../core/source.ts";
+import { readRaw, type RawReader } from "./raw.ts";
+
+const NOTHING = { accepted: 0, duplicates: 0, ignored: 0 } as const;
+const RETRY_AFTER_MS = 5_000;
+
+/** What can never be accepted, however often it is delivered. */
+const HOPELESS: ReadonlySet<string> = new Set([
+  "SIGNATURE_INVALID",
+  "HEADER_REPEATED",
+  "BODY_INVALID",
+  "BODY_TOO_LARGE",
+  "EVENT_INVALID",
+  "EVENTS_FAILED",
+]);
+
+export function createSink(accept: (delivery: EventDelivery) => Promise<Outcome>, reader: RawReader): Sink {
+  const one = async (delivery: EventDelivery | RawDelivery): Promise<Outcome> => {
+    try {
+      const read = "events" in delivery ? delivery : await readRaw(delivery, reader);
+      return read === undefined ? { status: "ignored", ...NOTHING, ignored: 1 } : await accept(read);
+    } catch (thrown) {
+      const error = asError(thrown);
+      const hopeless = error instanceof TrueupError && HOPELESS.has((error as TrueupError).code);
+      return hopeless
+        ? { status: "rejected", ...NOTHING, error }
+        : { status: "retry", ...NOTHING, error, retryAfterMs: RETRY_AFTER_MS };
+    }
+  };
+  return (deliveries) => Promise.all(deliveries.map(one));
+}
