@@ -93,7 +93,7 @@ export class ConnectionRegistry {
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
     const connection = await this.#connections.get(provider, id, { refresh });
     if (connection === undefined || connection === null) return undefined;
-    const schema: StandardSchemaV1 | undefined = this.#providers.get(provider)?.credentials;
+    const schema = this.#providers.get(provider)?.credentials as StandardSchemaV1 | undefined;
     if (schema === undefined) return { id, credentials: connection.credentials as unknown };
     try {
       return { id, credentials: await validate(schema, connection.credentials) };

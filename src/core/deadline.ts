@@ -6,6 +6,7 @@
 
 import type { Clock } from "./clock.ts";
 import { TrueupError, type ErrorCode } from "./errors.ts";
+import { asError } from "./retry.ts";
 
 /** Runs calls that end by themselves, by their own deadline, or when everything is aborted. */
 export class Deadlines {
@@ -53,9 +54,9 @@ export class Deadlines {
           end();
           resolve(value);
         },
-        (error: Error): void => {
+        (error: unknown): void => {
           end();
-          reject(error);
+          reject(asError(error));
         },
       );
     });

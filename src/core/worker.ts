@@ -33,6 +33,9 @@ export interface WorkerOptions {
   readonly onLost: (error: Error) => void;
 }
 
+/** Batches of a route that may be in work at once, however few of their objects its handler takes. */
+const BATCHES_IN_WORK = 4;
+
 /** What the worker remembers of a route. */
 interface Lane {
   readonly route: Route;
@@ -118,7 +121,7 @@ export class Worker {
 
   /** One claim for each route that is ready and has room, all in one turn. */
   async #round(): Promise<void> {
-    const open = this.#lanes.filter((lane) => lane.ready && lane.room > lane.inWork);
+    const open = this.#lanes.filter((lane) => lane.ready && unitsFree(lane) > 0);
     const free = this.#options.fetchSlots.free;
     if (open.length === 0 || free === 0) return;
     // Who comes first rotates, so that with few slots every route gets its turn.
@@ -131,7 +134,7 @@ export class Worker {
 
   async #claim(lane: Lane, slots: number): Promise<void> {
     const { provider, resourceName } = lane.route;
-    const limit = Math.min(slots * lane.perSlot, lane.room - lane.inWork);
+    const limit = Math.min(slots, unitsFree(lane)) * lane.perSlot;
     const exceptConnections = this.#busyConnections(lane);
     lane.ready = false; // a wake during the claim sets it again
     lane.passedOver = exceptConnections.length > 0;
@@ -209,7 +212,7 @@ export class Worker {
   async #pause(): Promise<void> {
     const { clock, limits } = this.#options;
     const hasMore =
-      this.#lanes.some((lane) => lane.ready && lane.room > lane.inWork) && this.#options.fetchSlots.free > 0;
+      this.#lanes.some((lane) => lane.ready && unitsFree(lane) > 0) && this.#options.fetchSlots.free > 0;
     if (this.#failures === 0 && (hasMore || this.#signalled)) return turnEnd();
     const delayMs =
       this.#failures > 0
@@ -238,7 +241,7 @@ export class Worker {
     const { clock, limits, store } = this.#options;
     const routes = this.#lanes
       // Work of a connection that was passed over is due all the time; the end of what keeps it busy wakes its lane.
-      .filter((lane) => lane.room > lane.inWork && !lane.passedOver)
+      .filter((lane) => unitsFree(lane) > 0 && !lane.passedOver)
       .map(({ route }) => ({ provider: route.provider.name, resource: route.resourceName }));
     try {
       const due = await store.nextDue(routes);
@@ -259,13 +262,18 @@ function makeLane(route: Route): Lane {
   return {
     route,
     perSlot,
-    room: Math.max(perSlot, 2 * handled),
+    room: Math.max(BATCHES_IN_WORK * perSlot, 2 * handled),
     ready: true,
     inWork: 0,
     partial: new Set(),
     perConnection: new Map(),
     passedOver: false,
   };
+}
+
+/** How many more fetches there is room for. */
+function unitsFree(lane: Lane): number {
+  return Math.floor((lane.room - lane.inWork) / lane.perSlot);
 }
 
 function turnEnd(): Promise<void> {

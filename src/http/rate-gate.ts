@@ -1,0 +1,93 @@
+/**
+ * A configured rate: permits to start, handed out by Bottleneck.
+ *
+ * @module
+ */
+
+import Bottleneck from "bottleneck";
+import type { Clock } from "../core/clock.ts";
+import { SlidingWindow, type Start } from "./sliding-window.ts";
+
+/** Bottleneck starts some 350 jobs a second, whatever they are; permits are taken in blocks to stay well below. */
+const JOBS_PER_SECOND = 200;
+
+/**
+ * Bottleneck keeps the reservoir of permits and the queue for them. When a permit comes back is ours to say (see
+ * {@link SlidingWindow}), since Bottleneck's refresh at intervals lets twice the rate through around each of them.
+ *
+ * Has no timer while nobody waits, so that an idle limiter keeps no process alive.
+ */
+export class RateGate {
+  /** The most permits to take at once. */
+  readonly block: number;
+  readonly #reservoir: Bottleneck;
+  readonly #window: SlidingWindow;
+  readonly #clock: Clock;
+  #waiting = 0;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(requests: number, perMs: number, clock: Clock) {
+    this.block = Math.min(requests, Math.max(1, Math.ceil(((requests / perMs) * 1_000) / JOBS_PER_SECOND)));
+    this.#reservoir = new Bottleneck({ reservoir: requests });
+    this.#window = new SlidingWindow(requests, perMs);
+    this.#clock = clock;
+  }
+
+  /** Calls back once `count` permits are there, which the callback then owns. Never, after {@link close}. */
+  take(count: number, granted: () => void): void {
+    this.#waiting += 1;
+    this.#refill();
+    this.#reservoir
+      // oxlint-disable-next-line typescript/require-await -- Bottleneck wants a promise
+      .schedule({ weight: count }, async () => {
+        this.#waiting -= 1;
+        this.#rearm();
+        granted();
+      })
+      // Only `close` drops jobs, and who waits for them is told by the limiter.
+      .catch(() => {});
+  }
+
+  /** Uses one permit now. */
+  start(): Start {
+    return this.#window.start(this.#clock.monotonic());
+  }
+
+  /** The request that used the permit is answered. */
+  seen(start: Start): void {
+    this.#window.seen(start, this.#clock.monotonic());
+    this.#rearm();
+  }
+
+  /** Takes permits back that nothing was started with. */
+  giveBack(count: number): void {
+    if (count > 0) void this.#reservoir.incrementReservoir(count);
+  }
+
+  /** Whether all permits are back, so that forgetting this gate forgets nothing. */
+  idle(): boolean {
+    this.#refill();
+    return this.#waiting === 0 && this.#window.nextReturn() === undefined;
+  }
+
+  close(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#waiting = 0;
+    void this.#reservoir.stop({ dropWaitingJobs: true });
+  }
+
+  #refill(): void {
+    this.giveBack(this.#window.returned(this.#clock.monotonic()));
+    this.#rearm();
+  }
+
+  #rearm(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    const nextAt = this.#waiting > 0 ? this.#window.nextReturn() : undefined;
+    if (nextAt === undefined) return;
+    const delayMs = Math.max(0, Math.ceil(nextAt - this.#clock.monotonic()));
+    this.#cancelTimer = this.#clock.setTimer(() => this.#refill(), delayMs);
+  }
+}

@@ -1,0 +1,269 @@
+/**
+ * What every webhook request passes, whichever server it came through: from its head to its answer.
+ *
+ * @module
+ */
+
+import type { Clock } from "../../core/clock.ts";
+import { type ErrorCode, invalidOption, TrueupError } from "../../core/errors.ts";
+import type { SyncEvent } from "../../core/event.ts";
+import type { Hooks } from "../../core/hooks.ts";
+import type { AnyProvider, Connection, WebhookAnswer, WebhookDefinition } from "../../core/provider.ts";
+import type { EventDelivery, Outcome, Verifier, WebhookDelivery } from "../../core/source.ts";
+import {
+  type Answer,
+  codeOf,
+  CONSUMED_REMEDY,
+  defaultAnswer,
+  refusal,
+  type RefusalCode,
+  refusalCode,
+  shapedAnswer,
+  statusOf,
+} from "./answer.ts";
+import { authenticate, verifierList } from "./authenticate.ts";
+import { isUsableId, ReceivedDelivery, type RequestHead } from "./delivery.ts";
+import { ReadDeadlines } from "./read-deadlines.ts";
+
+export interface ReceiverOptions {
+  readonly provider: AnyProvider;
+  /** The connection of every request, for a route per tenant; `webhook.connection` is then not asked. */
+  readonly connection?: string | undefined;
+  /** Where the platform wants to be told of work that outlives the answer (serverless). */
+  readonly waitUntil?: ((work: Promise<unknown>) => void) | undefined;
+  /** The work that follows when events were accepted; handed to `waitUntil`, and not asked for without one. */
+  readonly onAccepted?: (() => Promise<unknown> | undefined) | undefined;
+  readonly clock: Clock;
+  readonly hooks: Hooks;
+  /** Resolves once the events are as safe as the store can make them (I1). */
+  readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
+  /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
+  readonly findConnection: (id: string) => Promise<Connection | undefined>;
+  /** False while the engine stops. */
+  readonly accepting: () => boolean;
+}
+
+const DEFAULT_MAX_BODY_BYTES = 1_048_576;
+const DEFAULT_CONNECTION = "default";
+
+/** Errors that adapters may throw, or have thrown by `json` and `header`, to say what is wrong with the delivery. */
+const DELIVERY_ERRORS: readonly (ErrorCode | undefined)[] = [
+  "BODY_INVALID",
+  "HEADER_REPEATED",
+  "EVENT_INVALID",
+  "SIGNATURE_INVALID",
+];
+
+// oxlint-disable-next-line typescript/no-explicit-any -- credentials are typed where the provider is defined
+type AnyWebhook = WebhookDefinition<any>;
+
+export class Gate {
+  readonly maxBodyBytes: number;
+  readonly deadlines: ReadDeadlines;
+  readonly #options: ReceiverOptions;
+  readonly #webhook: AnyWebhook;
+  /** Where they do not depend on the connection. */
+  readonly #verifiers: readonly Verifier[] | undefined;
+  #warnedOfConsumedBody = false;
+
+  /** @throws TrueupError `OPTION_INVALID` for a provider without `webhook` */
+  constructor(options: ReceiverOptions) {
+    const { name, webhook } = options.provider;
+    if (webhook === undefined) throw invalidOption(`provider "${name}" has no \`webhook\``);
+    this.#options = options;
+    this.#webhook = webhook;
+    this.#verifiers = typeof webhook.verify === "function" ? undefined : verifierList(webhook.verify, name);
+    this.maxBodyBytes = webhook.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES;
+    this.deadlines = new ReadDeadlines(options.clock);
+  }
+
+  /** The refusal of a request whose body need not even be read. */
+  preflight(head: RequestHead): Answer | undefined {
+    if (head.method !== "POST") return this.refuse("METHOD_NOT_ALLOWED");
+    let encoding: string | undefined;
+    let length: string | undefined;
+    try {
+      encoding = head.header("content-encoding");
+      length = head.header("content-length");
+    } catch (error) {
+      return this.refuse(refusalCode(error));
+    }
+    // Inflating what strangers send invites bombs, and senders sign either form: nobody compresses webhooks.
+    if (encoding && encoding.toLowerCase() !== "identity") return this.refuse("ENCODING_NOT_SUPPORTED");
+    // Only saves the reading: the bytes are counted all the same.
+    if (length !== undefined && Number(length) > this.maxBodyBytes) return this.refuse("BODY_TOO_LARGE");
+    return this.#options.accepting() ? undefined : this.refuse("STOPPED");
+  }
+
+  /** Takes in a request whose body was read. Never rejects. */
+  async accept(head: RequestHead, body: Uint8Array): Promise<Answer> {
+    let genuine = false;
+    try {
+      const delivery = new ReceivedDelivery(head, body, this.#options.clock.now());
+      const id = this.#options.connection ?? this.#connectionIdOf(delivery);
+      const knownId = typeof id === "string" ? id : await id;
+      const connection = knownId === undefined ? undefined : await this.#options.findConnection(knownId);
+      if (connection === undefined) return this.#unknownConnection();
+      delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
+      genuine = true;
+      const outcome = await this.#options.sink({
+        provider: this.#options.provider.name,
+        connection: connection.id,
+        origin: "webhook",
+        deliveryId: delivery.id,
+        receivedAt: delivery.receivedAt,
+        events: eventList(await this.#eventsOf(delivery)),
+      });
+      return this.#answerTo(outcome, connection.id);
+    } catch (error) {
+      return this.failed(error, genuine);
+    }
+  }
+
+  /** A refusal, and its report. */
+  refuse(code: RefusalCode, retryAfterMs?: number): Answer {
+    const answer = refusal(code, retryAfterMs);
+    this.#options.hooks.emit("delivery.refused", {
+      provider: this.#options.provider.name,
+      status: answer.status,
+      code,
+    });
+    return answer;
+  }
+
+  /** The refusal that an error amounts to. */
+  failed(error: unknown, genuine: boolean): Answer {
+    const answer = this.refuse(refusalCode(error));
+    // What strangers send fails in silence, else they could fill the log. The store reports its own failures.
+    if (answer.status === 500 || (genuine && answer.status === 400))
+      this.report(error, "receiving a webhook");
+    return answer;
+  }
+
+  /** The refusal of a request that a body parser has emptied. It says how to mount the route, and so does one warning. */
+  consumed(): Answer {
+    if (!this.#warnedOfConsumedBody) {
+      this.#warnedOfConsumedBody = true;
+      const { name: provider } = this.#options.provider;
+      this.#options.hooks.emit("warning", {
+        code: "BODY_CONSUMED",
+        message: CONSUMED_REMEDY,
+        scope: { provider },
+      });
+    }
+    return this.refuse("BODY_CONSUMED");
+  }
+
+  report(error: unknown, during: string): void {
+    const known =
+      error instanceof Error
+        ? error
+        : new Error("something other than an Error was thrown", { cause: error });
+    this.#options.hooks.emit("error", {
+      error: known,
+      during: `${during} of provider "${this.#options.provider.name}"`,
+    });
+  }
+
+  async #connectionOf(delivery: WebhookDelivery): Promise<Connection | undefined> {
+    const id = this.#options.connection ?? (await this.#connectionIdOf(delivery));
+    return id === undefined ? undefined : this.#options.findConnection(id);
+  }
+
+  async #connectionIdOf(delivery: WebhookDelivery): Promise<string | undefined> {
+    const { connection } = this.#webhook;
+    if (connection === undefined) return DEFAULT_CONNECTION;
+    let id: unknown;
+    try {
+      id = await connection(delivery);
+    } catch (error) {
+      throw deliveryError(error, "`webhook.connection` threw");
+    }
+    // `json` is untyped, so the number that many providers use here gets past the compiler.
+    const text = Number.isSafeInteger(id) ? String(id) : id;
+    if (text === undefined || text === null) return undefined;
+    if (typeof text !== "string")
+      throw new TrueupError("EVENTS_FAILED", "`webhook.connection` returned no string");
+    return isUsableId(text) ? text : undefined;
+  }
+
+  async #verifiersFor(connection: Connection): Promise<readonly Verifier[]> {
+    const { verify } = this.#webhook;
+    return verifierList(
+      typeof verify === "function" ? await verify(connection) : verify,
+      this.#options.provider.name,
+    );
+  }
+
+  #eventsOf(delivery: WebhookDelivery): unknown {
+    try {
+      return this.#webhook.events(delivery);
+    } catch (error) {
+      throw deliveryError(error, "`webhook.events` threw");
+    }
+  }
+
+  /**
+   * An acknowledgement that changes nothing: refusing would make the provider repeat what will never be wanted.
+   * The id is not reported, because anybody may have made it up.
+   */
+  #unknownConnection(): Answer {
+    const { name: provider } = this.#options.provider;
+    this.#options.hooks.emit("delivery.refused", { provider, status: 200, code: "CONNECTION_UNKNOWN" });
+    return defaultAnswer({ status: "ignored", accepted: 0, duplicates: 0, ignored: 1 });
+  }
+
+  #answerTo(outcome: Outcome, connection: string): Answer {
+    const code = refusalCode(outcome.error);
+    switch (outcome.status) {
+      case "retry":
+        return this.refuse(statusOf(code) === 503 ? code : "RETRY_LATER", outcome.retryAfterMs);
+      case "rejected":
+        return this.refuse(statusOf(code) === 400 ? code : "DELIVERY_REJECTED");
+      case "accepted":
+      case "duplicate":
+      case "ignored":
+        if (outcome.accepted > 0) this.#handOver();
+        return this.#shape(outcome, connection);
+      default:
+        return outcome.status satisfies never;
+    }
+  }
+
+  /** What fails from here on fails after the commit: the sender is told that all is well, because it is. */
+  #handOver(): void {
+    const { waitUntil, onAccepted } = this.#options;
+    if (waitUntil === undefined || onAccepted === undefined) return;
+    try {
+      const work = onAccepted();
+      if (work !== undefined) waitUntil(work);
+    } catch (error) {
+      this.report(error, "`waitUntil` of a webhook");
+    }
+  }
+
+  #shape(outcome: Outcome, connection: string): Answer {
+    if (this.#webhook.respond === undefined) return defaultAnswer(outcome);
+    try {
+      const shaped: unknown = this.#webhook.respond(outcome);
+      if (shaped instanceof Promise) {
+        shaped.catch(() => {});
+        throw new TypeError("`webhook.respond` must answer at once, and returned a promise");
+      }
+      return shaped === undefined ? defaultAnswer(outcome) : shapedAnswer(shaped as WebhookAnswer);
+    } catch (error) {
+      this.report(error, `\`webhook.respond\` to connection "${connection}"`);
+      return defaultAnswer(outcome);
+    }
+  }
+}
+
+function eventList(events: unknown): readonly SyncEvent[] {
+  if (Array.isArray(events)) return events as readonly SyncEvent[];
+  throw new TrueupError("EVENTS_FAILED", "`webhook.events` must return an array of events");
+}
+
+function deliveryError(error: unknown, message: string): TrueupError {
+  if (error instanceof Error && DELIVERY_ERRORS.includes(codeOf(error))) return error as TrueupError;
+  return new TrueupError("EVENTS_FAILED", message, { cause: error });
+}

@@ -1,0 +1,169 @@
+/**
+ * Appending: the ledger, the event, and the dirty mark, in one step.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { invalidOption } from "../../core/errors.ts";
+import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
+import type { AppendEntry, AppendResult } from "../../core/store.ts";
+import type { Events } from "./events.ts";
+import { kindOf, type Lanes, laneOf } from "./lanes.ts";
+import { mergeHints, NO_HINT, type HintColumns } from "./rows.ts";
+import type { Scopes } from "./scopes.ts";
+import type { Turn } from "./turn.ts";
+
+/** What an append has to know of its object. */
+interface ObjectRow {
+  readonly n: number;
+  readonly touched: number;
+  readonly not_before: number | null;
+  readonly lane: number | null;
+  readonly due: number | null;
+  readonly generation: number;
+  readonly forced: number;
+  readonly dead: number | null;
+  readonly hint: string | null;
+  readonly hint_version: string | null;
+  readonly hint_order: string | null;
+  readonly head: number | null;
+  readonly event_count: number;
+}
+
+type Mark = Omit<AppendEntry, "ref" | "dedupeKey">;
+
+export class Appender {
+  readonly #scopes: Scopes;
+  readonly #lanes: Lanes;
+  readonly #events: Events;
+  readonly #addKey: StatementSync;
+  readonly #find: StatementSync;
+  readonly #insert: StatementSync;
+  readonly #dirty: StatementSync;
+  readonly #again: StatementSync;
+  readonly #lease: StatementSync;
+  readonly #sinceLease: StatementSync;
+
+  constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events }) {
+    this.#scopes = parts.scopes;
+    this.#lanes = parts.lanes;
+    this.#events = parts.events;
+    this.#addKey = db.prepare("INSERT INTO trueup_ledger (key) VALUES (?) ON CONFLICT DO NOTHING");
+    this.#find = db.prepare(`
+      SELECT n, touched, not_before, lane, due, generation, forced, dead, hint, hint_version, hint_order, head,
+        event_count
+      FROM trueup_object WHERE scope = ? AND id = ?`);
+    this.#insert = db.prepare(`
+      INSERT INTO trueup_object (scope, id, touched, lane, due, dirty_since, generation, forced, origin, hint,
+        hint_version, hint_order, head, event_count)
+      VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?3, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`);
+    // A clean object becomes dirty, and a dead one dirty afresh; what is kept of the dead one is bound by the caller.
+    this.#dirty = db.prepare(`
+      UPDATE trueup_object SET touched = ?2, lane = ?3, due = ?4, dirty_since = ?5, generation = ?2, attempts = 0,
+        lags = 0, forced = ?6, dead = NULL, origin = ?7, hint = ?8, hint_version = ?9, hint_order = ?10, head = ?11,
+        event_count = ?12, error = NULL
+      WHERE n = ?1`);
+    this.#again = db.prepare(`
+      UPDATE trueup_object SET touched = ?2, lane = ?3, generation = ?2, forced = ?4, hint = ?5, hint_version = ?6,
+        hint_order = ?7, head = ?8, event_count = ?9
+      WHERE n = ?1`);
+    this.#lease = db.prepare("SELECT since_hint, since_version, since_order FROM trueup_lease WHERE n = ?");
+    this.#sinceLease = db.prepare(`
+      UPDATE trueup_lease SET since = coalesce(since, ?2), since_origin = coalesce(since_origin, ?3), since_hint = ?4,
+        since_version = ?5, since_order = ?6, since_count = since_count + ?7
+      WHERE n = ?1`);
+  }
+
+  append(turn: Turn, entries: readonly AppendEntry[]): AppendResult[] {
+    for (const { dedupeKey } of entries) {
+      if (dedupeKey !== undefined && dedupeKey.length !== DEDUPE_KEY_BYTES) {
+        throw invalidOption(`a dedupeKey has ${DEDUPE_KEY_BYTES} bytes, not ${dedupeKey.length}`);
+      }
+    }
+    return entries.map((entry) => this.#appendOne(turn, entry));
+  }
+
+  #appendOne(turn: Turn, entry: AppendEntry): AppendResult {
+    const scope = this.#scopes.demand(turn, entry.ref);
+    if (entry.dedupeKey !== undefined) {
+      if (this.#addKey.run(entry.dedupeKey).changes === 0) {
+        return { status: "duplicate", generation: this.#pendingGeneration(scope, entry.ref.id) };
+      }
+      turn.addLedgerKey(entry.dedupeKey);
+    }
+    return { status: "accepted", generation: this.mark(turn, scope, entry.ref.id, entry) };
+  }
+
+  /** Marks an object dirty, whatever it is now, and returns its generation. */
+  mark(turn: Turn, scope: number, id: string, mark: Mark): number {
+    const generation = turn.tick();
+    const row = this.#find.get(scope, id) as ObjectRow | undefined;
+    if (mark.event !== undefined) this.#events.add(turn, generation, row?.head ?? null, mark.event);
+    if (row === undefined) this.#insertNew(turn, scope, id, generation, mark);
+    else if (row.due === null) this.#makeDirty(turn, scope, row, generation, mark);
+    else this.#addTo(turn, scope, row, generation, mark);
+    return generation;
+  }
+
+  #pendingGeneration(scope: number, id: string): number {
+    const row = this.#find.get(scope, id) as ObjectRow | undefined;
+    return row === undefined || (row.due === null && row.dead === null) ? 0 : row.generation;
+  }
+
+  #insertNew(turn: Turn, scope: number, id: string, generation: number, mark: Mark): void {
+    const lane = laneOf(scope, mark.lane);
+    const { hint, version, order } = hintOf(mark);
+    const forced = mark.force === true ? generation : 0;
+    const [head, count] = mark.event === undefined ? [null, 0] : [generation, 1];
+    this.#insert.run(scope, id, generation, lane, turn.now, forced, mark.origin, hint, version, order, head, count);
+    this.#lanes.wake(turn, lane, turn.now);
+  }
+
+  #makeDirty(turn: Turn, scope: number, row: ObjectRow, generation: number, mark: Mark): void {
+    const dead = row.dead !== null;
+    const lane = laneOf(scope, mark.lane);
+    const due = dead ? turn.now : Math.max(turn.now, row.not_before ?? 0);
+    const { hint, version, order } = mergeHints(dead ? hintColumns(row) : NO_HINT, hintOf(mark));
+    const forced = mark.force === true ? generation : row.forced;
+    const count = row.event_count + Number(mark.event !== undefined);
+    const head = mark.event === undefined ? row.head : generation;
+    this.#dirty.run(
+      row.n, generation, lane, due, turn.now, forced, mark.origin, hint, version, order, head, count,
+    );
+    this.#lanes.wake(turn, lane, due);
+  }
+
+  /** The object waits or is leased: it keeps its due date, and its lease. */
+  #addTo(turn: Turn, scope: number, row: ObjectRow, generation: number, mark: Mark): void {
+    const before = row.lane ?? laneOf(scope, mark.lane);
+    const lane = mark.lane === "live" && kindOf(before) === "repair" ? laneOf(scope, "live") : before;
+    const counted = Number(mark.event !== undefined);
+    const lease = this.#lease.get(row.n) as
+      | { since_hint: string | null; since_version: string | null; since_order: string | null }
+      | undefined;
+    let merged = hintColumns(row);
+    if (lease === undefined) {
+      merged = mergeHints(merged, hintOf(mark));
+      if (lane !== before && row.due !== null) this.#lanes.wake(turn, lane, row.due);
+    } else {
+      const since = { hint: lease.since_hint, version: lease.since_version, order: lease.since_order };
+      const { hint, version, order } = mergeHints(since, hintOf(mark));
+      this.#sinceLease.run(row.n, turn.now, mark.origin, hint, version, order, counted);
+    }
+    const forced = mark.force === true ? generation : row.forced;
+    const head = mark.event === undefined ? row.head : generation;
+    const count = row.event_count + counted;
+    this.#again.run(
+      row.n, generation, lane, forced, merged.hint, merged.version, merged.order, head, count,
+    );
+  }
+}
+
+function hintOf(mark: Mark): HintColumns {
+  return { hint: mark.hint ?? null, version: mark.version ?? null, order: mark.versionOrder ?? null };
+}
+
+function hintColumns(row: ObjectRow): HintColumns {
+  return { hint: row.hint, version: row.hint_version, order: row.hint_order };
+}

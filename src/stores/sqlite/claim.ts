@@ -1,0 +1,131 @@
+/**
+ * Claiming: which objects are next, over lanes that take turns.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { type Claim, type ClaimRequest, type LaneKind, REPAIR_AGING_MS } from "../../core/store.ts";
+import type { Lanes, ReadyLane } from "./lanes.ts";
+import type { Leases } from "./leases.ts";
+import { WORK_COLUMNS, type WorkRow } from "./rows.ts";
+import type { Turn } from "./turn.ts";
+
+/** A lane as one claim sees it. */
+interface Served extends ReadyLane {
+  /** What is due in it, oldest first: as much as was asked for. */
+  rows: WorkRow[];
+  /** Whether there may be more than {@link rows}. */
+  more: boolean;
+  taken: number;
+}
+
+interface Candidate {
+  readonly row: WorkRow;
+  readonly lane: Served;
+}
+
+export class Claimer {
+  readonly #lanes: Lanes;
+  readonly #leases: Leases;
+  readonly #due: StatementSync;
+
+  constructor(db: DatabaseSync, parts: { lanes: Lanes; leases: Leases }) {
+    this.#lanes = parts.lanes;
+    this.#leases = parts.leases;
+    this.#due = db.prepare(`
+      SELECT ${WORK_COLUMNS} FROM trueup_object AS o INDEXED BY trueup_object_waiting
+      WHERE lane = ? AND due <= ? AND NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n)
+      ORDER BY due LIMIT ?`);
+  }
+
+  claim(turn: Turn, request: ClaimRequest): Claim[] {
+    if (request.limit < 1) return [];
+    this.#lanes.promote(turn, request);
+    for (;;) {
+      const live = this.#gather(turn, request, "live", turn.now);
+      // Repair work waits, unless it is older by the aging time than live work that would be taken.
+      const last = live.candidates[request.limit - 1];
+      const repair = this.#gather(turn, request, "repair", last === undefined ? turn.now : last.row.due - REPAIR_AGING_MS);
+      const chosen = merge(live.candidates, repair.candidates, request.limit);
+      const fence = turn.tick();
+      const claims = chosen.map(({ row, lane }) => {
+        lane.taken += 1;
+        return this.#leases.take(row, { ...request, connection: lane.connection }, fence);
+      });
+      const emptied = this.#requeue(turn, [...live.lanes, ...repair.lanes]);
+      // Lanes can stand in the queue with nothing to give. They have left it now; others may be behind them.
+      if (claims.length > 0 || emptied === 0) return claims;
+    }
+  }
+
+  /** What is due, taking one object of each lane after the other. */
+  #gather(
+    turn: Turn,
+    request: ClaimRequest,
+    kind: LaneKind,
+    dueBy: number,
+  ): { lanes: Served[]; candidates: Candidate[] } {
+    const { limit, exceptConnections = [] } = request;
+    const ready = this.#lanes.front(turn, request, kind, exceptConnections, limit);
+    if (ready.length === 0) return { lanes: [], candidates: [] };
+    const share = Math.ceil(limit / ready.length);
+    const lanes = ready.map((lane): Served => ({ ...lane, ...this.#dueIn(lane.n, dueBy, share), taken: 0 }));
+    const found = lanes.reduce((sum, { rows }) => sum + rows.length, 0);
+    if (found < limit) {
+      for (const lane of lanes) if (lane.more) Object.assign(lane, this.#dueIn(lane.n, dueBy, limit));
+    }
+    // What is too young to be taken yet is still there.
+    if (dueBy < turn.now) for (const lane of lanes) lane.more = true;
+    return { lanes, candidates: inTurns(lanes, limit) };
+  }
+
+  #dueIn(lane: number, dueBy: number, limit: number): Pick<Served, "rows" | "more"> {
+    // One more than wanted tells whether the lane still has work afterwards.
+    const rows = this.#due.all(lane, dueBy, limit + 1) as unknown as WorkRow[];
+    const more = rows.length > limit;
+    if (more) rows.pop();
+    return { rows, more };
+  }
+
+  /** Sends served lanes to the end of the queue, and empty ones away. Returns how many were empty from the start. */
+  #requeue(turn: Turn, lanes: readonly Served[]): number {
+    const hasMore = ({ rows, more, taken }: Served) => more || rows.length > taken;
+    this.#lanes.toBack(turn, lanes.filter((lane) => lane.taken > 0 && hasMore(lane)).map(({ n }) => n));
+    this.#lanes.leave(turn, lanes.filter((lane) => !hasMore(lane)).map(({ n }) => n));
+    return lanes.filter((lane) => lane.taken === 0 && !hasMore(lane)).length;
+  }
+}
+
+function inTurns(lanes: readonly Served[], limit: number): Candidate[] {
+  const candidates: Candidate[] = [];
+  for (let round = 0; candidates.length < limit; round += 1) {
+    const before = candidates.length;
+    for (const lane of lanes) {
+      const row = lane.rows[round];
+      if (row !== undefined && candidates.length < limit) candidates.push({ row, lane });
+    }
+    if (candidates.length === before) break;
+  }
+  return candidates;
+}
+
+/** Both in their order, repair work counting as {@link REPAIR_AGING_MS} younger than it is. */
+function merge(live: readonly Candidate[], repair: readonly Candidate[], limit: number): Candidate[] {
+  if (repair.length === 0) return live.slice(0, limit);
+  const merged: Candidate[] = [];
+  for (let l = 0, r = 0; merged.length < limit && (l < live.length || r < repair.length); ) {
+    const [nextLive, nextRepair] = [live[l], repair[r]];
+    const repairFirst =
+      nextLive === undefined ||
+      (nextRepair !== undefined && nextRepair.row.due + REPAIR_AGING_MS < nextLive.row.due);
+    if (repairFirst && nextRepair !== undefined) {
+      merged.push(nextRepair);
+      r += 1;
+    } else if (nextLive !== undefined) {
+      merged.push(nextLive);
+      l += 1;
+    }
+  }
+  return merged;
+}

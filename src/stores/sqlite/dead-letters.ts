@@ -1,0 +1,120 @@
+/**
+ * Dead letters: objects whose work was given up.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { invalidOption } from "../../core/errors.ts";
+import type { DeadLetterFilter, DeadRecord } from "../../core/store.ts";
+import type { Events } from "./events.ts";
+import type { Lanes } from "./lanes.ts";
+import { toFailure } from "./rows.ts";
+import type { ScopeRow, Scopes } from "./scopes.ts";
+import type { Turn } from "./turn.ts";
+
+interface DeadRow {
+  readonly n: number;
+  readonly scope: number;
+  readonly id: string;
+  readonly error: string;
+  readonly attempts: number;
+  readonly event_count: number;
+  readonly head: number | null;
+  readonly dirty_since: number;
+}
+
+/** Scopes and ids as JSON; ids may be null for all. */
+const MATCHES = `dead IS NOT NULL AND scope IN (SELECT value FROM json_each(?1))
+  AND (?2 IS NULL OR id IN (SELECT value FROM json_each(?2)))`;
+
+export class DeadLetters {
+  readonly #scopes: Scopes;
+  readonly #lanes: Lanes;
+  readonly #events: Events;
+  readonly #maxEvents: number;
+  readonly #page: StatementSync;
+  readonly #lanesOf: StatementSync;
+  readonly #retry: StatementSync;
+  readonly #heads: StatementSync;
+  readonly #discard: StatementSync;
+
+  constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events; maxEvents: number }) {
+    this.#scopes = parts.scopes;
+    this.#lanes = parts.lanes;
+    this.#events = parts.events;
+    this.#maxEvents = parts.maxEvents;
+    this.#page = db.prepare(`
+      SELECT n, scope, id, error, attempts, event_count, head, dirty_since FROM trueup_object
+      WHERE ${MATCHES} AND (scope, n) > (?3, ?4) ORDER BY scope, n LIMIT ?5`);
+    this.#lanesOf = db.prepare(`SELECT DISTINCT lane FROM trueup_object WHERE ${MATCHES}`);
+    this.#retry = db.prepare(`
+      UPDATE trueup_object SET dead = NULL, due = ?3, dirty_since = ?3, attempts = 0, lags = 0, error = NULL
+      WHERE ${MATCHES}`);
+    this.#heads = db.prepare(`SELECT head FROM trueup_object WHERE ${MATCHES} AND head IS NOT NULL`);
+    // What stays is the index entry, and that a handler may have begun.
+    this.#discard = db.prepare(`
+      UPDATE trueup_object SET dead = NULL, lane = NULL, dirty_since = ?3, attempts = 0, lags = 0, forced = 0,
+        origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0, error = NULL
+      WHERE ${MATCHES}`);
+  }
+
+  list(filter: DeadLetterFilter, page: { cursor: string | undefined; limit: number }): {
+    items: DeadRecord[];
+    next: string | undefined;
+  } {
+    const scopes = new Map(this.#scopes.list(filter).map((scope) => [scope.n, scope]));
+    const [afterScope, afterN] = readCursor(page.cursor);
+    const rows = this.#page.all(
+      JSON.stringify([...scopes.keys()]), idsOf(filter), afterScope, afterN, page.limit + 1,
+    ) as unknown as DeadRow[];
+    const more = rows.length > page.limit;
+    if (more) rows.pop();
+    const last = rows.at(-1);
+    return {
+      items: rows.map((row) => this.#record(row, scopes.get(row.scope) as ScopeRow)),
+      next: more && last !== undefined ? `${last.scope}.${last.n}` : undefined,
+    };
+  }
+
+  retry(turn: Turn, filter: DeadLetterFilter): number {
+    const [scopes, ids] = this.#matched(filter);
+    const lanes = this.#lanesOf.all(scopes, ids) as unknown as { lane: number }[];
+    const { changes } = this.#retry.run(scopes, ids, turn.now);
+    for (const { lane } of lanes) this.#lanes.wake(turn, lane, turn.now);
+    return Number(changes);
+  }
+
+  discard(turn: Turn, filter: DeadLetterFilter): number {
+    const [scopes, ids] = this.#matched(filter);
+    const heads = this.#heads.all(scopes, ids) as unknown as { head: number }[];
+    for (const { head } of heads) this.#events.deleteUpTo(head, head);
+    return Number(this.#discard.run(scopes, ids, turn.now).changes);
+  }
+
+  #matched(filter: DeadLetterFilter): [scopes: string, ids: string | null] {
+    return [JSON.stringify(this.#scopes.list(filter).map(({ n }) => n)), idsOf(filter)];
+  }
+
+  #record(row: DeadRow, { provider, connection, resource }: ScopeRow): DeadRecord {
+    return {
+      ref: { provider, connection, resource, id: row.id },
+      error: toFailure(row.error),
+      attempts: row.attempts,
+      eventCount: row.event_count,
+      events: this.#events.newest(row.head, this.#maxEvents),
+      dirtySince: row.dirty_since,
+    };
+  }
+}
+
+function idsOf({ ids }: DeadLetterFilter): string | null {
+  return ids === undefined ? null : JSON.stringify(ids);
+}
+
+function readCursor(cursor: string | undefined): [scope: number, n: number] {
+  if (cursor === undefined) return [0, 0];
+  const match = /^(\d{1,15})\.(\d{1,15})$/.exec(cursor);
+  if (match === null) throw invalidOption(`${JSON.stringify(cursor)} is no cursor of a list of dead letters`);
+  return [Number(match[1]), Number(match[2])];
+}

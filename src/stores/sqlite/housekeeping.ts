@@ -1,0 +1,117 @@
+/**
+ * Forgetting connections, and sweeping away what has expired: in slices, each short.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
+import { connectionKey } from "../../core/store.ts";
+import type { Events } from "./events.ts";
+import type { Scopes } from "./scopes.ts";
+import type { Turn } from "./turn.ts";
+
+/** How many rows of each kind one slice deletes. */
+const SLICE = 500;
+
+export class Housekeeping {
+  readonly #scopes: Scopes;
+  readonly #events: Events;
+  readonly #oldestKeys: StatementSync;
+  readonly #deleteKey: StatementSync;
+  readonly #deleteKeys: StatementSync;
+  readonly #deleteEvents: StatementSync;
+  readonly #deleteEmpty: StatementSync;
+  readonly #deleteLocks: StatementSync;
+  readonly #deletePauses: StatementSync;
+  readonly #forgetting: StatementSync[];
+  readonly #scopesChanged: StatementSync;
+  readonly #deleteCheckpoints: StatementSync;
+  readonly #forgotten: StatementSync;
+  readonly #objects: StatementSync;
+  readonly #deleteObject: StatementSync;
+  readonly #deleteScope: StatementSync;
+
+  constructor(db: DatabaseSync, parts: { scopes: Scopes; events: Events }) {
+    this.#scopes = parts.scopes;
+    this.#events = parts.events;
+    this.#oldestKeys = db.prepare("SELECT seq, at, keys FROM trueup_ledger_page ORDER BY seq LIMIT 1");
+    this.#deleteKey = db.prepare("DELETE FROM trueup_ledger WHERE key = ?");
+    this.#deleteKeys = db.prepare("DELETE FROM trueup_ledger_page WHERE seq = ?");
+    this.#deleteEvents = db.prepare(`
+      DELETE FROM trueup_event WHERE at <= ? AND seq IN (SELECT seq FROM trueup_event ORDER BY seq LIMIT ${SLICE})`);
+    // The highest number stays taken, so that it is not given again while a pass may still mean the old one.
+    this.#deleteEmpty = db.prepare(`
+      DELETE FROM trueup_object WHERE n IN (
+        SELECT n FROM trueup_object INDEXED BY trueup_object_empty
+        WHERE state IS NULL AND due IS NULL AND dead IS NULL AND begun = 0 AND dirty_since <= ? LIMIT ${SLICE})
+      AND n < (SELECT max(n) FROM trueup_object)`);
+    this.#deleteLocks = db.prepare("DELETE FROM trueup_lock WHERE expires_at <= ?");
+    this.#deletePauses = db.prepare("DELETE FROM trueup_pause WHERE until <= ?");
+    this.#forgetting = [
+      `DELETE FROM trueup_lease WHERE n IN (
+         SELECT l.n FROM trueup_lease l JOIN trueup_object o ON o.n = l.n JOIN trueup_scope s ON s.n = o.scope
+         WHERE s.provider = ? AND s.connection = ?)`,
+      `DELETE FROM trueup_pass_page WHERE scope IN (SELECT n FROM trueup_scope WHERE provider = ? AND connection = ?)`,
+      "DELETE FROM trueup_lane WHERE provider = ? AND connection = ?",
+      "DELETE FROM trueup_pause WHERE provider = ? AND connection = ?",
+      "UPDATE trueup_scope SET forgotten = 1 WHERE provider = ? AND connection = ?",
+    ].map((sql) => db.prepare(sql));
+    this.#scopesChanged = db.prepare("UPDATE trueup_store SET scopes_changed = ?");
+    this.#deleteCheckpoints = db.prepare(
+      "DELETE FROM trueup_checkpoint WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1",
+    );
+    this.#forgotten = db.prepare("SELECT n FROM trueup_scope WHERE forgotten IS NOT NULL LIMIT 1");
+    this.#objects = db.prepare(`SELECT n, head FROM trueup_object WHERE scope = ? LIMIT ${SLICE}`);
+    this.#deleteObject = db.prepare("DELETE FROM trueup_object WHERE n = ?");
+    this.#deleteScope = db.prepare("DELETE FROM trueup_scope WHERE n = ?");
+  }
+
+  /** The connection is gone at once; its rows follow with {@link sweep}, so that this stays short for any number. */
+  forget(turn: Turn, provider: string, connection: string): void {
+    for (const statement of this.#forgetting) statement.run(provider, connection);
+    this.#deleteCheckpoints.run(connectionKey(provider, connection));
+    this.#scopesChanged.run(turn.tick());
+    this.#scopes.forgetNumbers(turn);
+    turn.awake.clear();
+    this.#purge();
+  }
+
+  /** @returns whether there may be more to do now. */
+  sweep(turn: Turn, ttlMs: number): boolean {
+    const expired = turn.now - ttlMs;
+    const keys = this.#sweepLedger(expired);
+    const events = Number(this.#deleteEvents.run(expired).changes) === SLICE;
+    const empty = Number(this.#deleteEmpty.run(expired).changes) === SLICE;
+    this.#deleteLocks.run(expired);
+    this.#deletePauses.run(turn.now);
+    const purged = this.#purge();
+    return keys || events || empty || purged;
+  }
+
+  #sweepLedger(expired: number): boolean {
+    for (let deleted = 0; deleted < SLICE; ) {
+      const page = this.#oldestKeys.get() as { seq: number; at: number; keys: Uint8Array } | undefined;
+      if (page === undefined || page.at > expired) return false;
+      for (let at = 0; at < page.keys.length; at += DEDUPE_KEY_BYTES) {
+        this.#deleteKey.run(page.keys.subarray(at, at + DEDUPE_KEY_BYTES));
+        deleted += 1;
+      }
+      this.#deleteKeys.run(page.seq);
+    }
+    return true;
+  }
+
+  /** Deletes a slice of what forgotten connections have left. */
+  #purge(): boolean {
+    const scope = this.#forgotten.get() as { n: number } | undefined;
+    if (scope === undefined) return false;
+    const objects = this.#objects.all(scope.n) as unknown as { n: number; head: number | null }[];
+    for (const { n, head } of objects) {
+      if (head !== null) this.#events.deleteUpTo(head, head);
+      this.#deleteObject.run(n);
+    }
+    if (objects.length < SLICE) this.#deleteScope.run(scope.n);
+    return true;
+  }
+}

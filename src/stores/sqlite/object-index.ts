@@ -1,0 +1,77 @@
+/**
+ * The object index: what the user's copy is known to hold.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Scope } from "../../core/event.ts";
+import type { IndexEntry, Lookup } from "../../core/store.ts";
+import { INDEX_COLUMNS, type IndexColumns, indexValues, toIndex } from "./rows.ts";
+import type { Scopes } from "./scopes.ts";
+import type { Turn } from "./turn.ts";
+
+interface LookupRow extends IndexColumns {
+  readonly n: number;
+  readonly touched: number;
+  readonly due: number | null;
+  readonly dead: number | null;
+  readonly fence: number | null;
+}
+
+export class ObjectIndex {
+  readonly #scopes: Scopes;
+  readonly #lookup: StatementSync;
+  readonly #find: StatementSync;
+  readonly #record: StatementSync;
+  readonly #present: StatementSync;
+
+  constructor(db: DatabaseSync, scopes: Scopes) {
+    this.#scopes = scopes;
+    this.#lookup = db.prepare(`
+      SELECT n, touched, due, dead, ${INDEX_COLUMNS},
+        CASE WHEN due IS NOT NULL THEN (SELECT fence FROM trueup_lease l WHERE l.n = o.n) END AS fence
+      FROM trueup_object o WHERE scope = ? AND id = ?`);
+    this.#find = db.prepare("SELECT state, due, dead FROM trueup_object WHERE scope = ? AND id = ?");
+    this.#record = db.prepare(`
+      INSERT INTO trueup_object (scope, id, ${INDEX_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+      ON CONFLICT (scope, id) DO UPDATE SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7,
+        evidence = ?8, dirty_since = NULL`);
+    this.#present = db.prepare("SELECT present FROM trueup_scope WHERE n = ?");
+  }
+
+  lookup(scope: Scope, ids: readonly string[]): (Lookup | undefined)[] {
+    const n = this.#scopes.find(scope);
+    if (n === undefined) return ids.map(() => undefined);
+    return ids.map((id) => toLookup(this.#lookup.get(n, id) as LookupRow | undefined));
+  }
+
+  /** Writes entries of objects that are not pending; returns how many. */
+  record(turn: Turn, ref: Scope, entries: readonly { readonly id: string; readonly index: IndexEntry }[]): number {
+    if (entries.length === 0) return 0;
+    const scope = this.#scopes.demand(turn, ref);
+    let [written, present] = [0, 0];
+    for (const { id, index } of entries) {
+      const row = this.#find.get(scope, id) as Pick<LookupRow, "state" | "due" | "dead"> | undefined;
+      if (row !== undefined && (row.due !== null || row.dead !== null)) continue;
+      this.#record.run(scope, id, ...indexValues(index));
+      written += 1;
+      present += Number(index.state === "present") - Number(row?.state === "present");
+    }
+    this.#scopes.addPresent(scope, present);
+    return written;
+  }
+
+  countPresent(ref: Scope): number {
+    const scope = this.#scopes.find(ref);
+    return scope === undefined ? 0 : (this.#present.get(scope) as { present: number }).present;
+  }
+}
+
+function toLookup(row: LookupRow | undefined): Lookup | undefined {
+  if (row === undefined) return undefined;
+  const pending = row.due !== null || row.dead !== null;
+  // A row that was only ever numbered, by a pass that saw the id, knows nothing.
+  if (row.touched === 0 && row.state === null && !pending) return undefined;
+  return { key: row.n, index: toIndex(row), pending, touched: Math.max(row.touched, row.fence ?? 0) };
+}

@@ -1,0 +1,107 @@
+/**
+ * Scopes by number: one for each connection and resource that was ever written of.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Scope } from "../../core/event.ts";
+import type { Lanes } from "./lanes.ts";
+import type { Turn } from "./turn.ts";
+
+/** Above this many the remembered numbers are dropped, so that memory stays bounded over any number of connections. */
+const MAX_REMEMBERED = 50_000;
+
+export interface ScopeRow extends Scope {
+  readonly n: number;
+}
+
+/** What a caller may leave out to mean all. */
+export interface ScopeFilter {
+  readonly provider?: string | undefined;
+  readonly connection?: string | undefined;
+  readonly resource?: string | undefined;
+}
+
+export class Scopes {
+  readonly #lanes: Lanes;
+  readonly #find: StatementSync;
+  readonly #insert: StatementSync;
+  readonly #list: StatementSync;
+  readonly #connections: StatementSync;
+  readonly #addPresent: StatementSync;
+  readonly #setError: StatementSync;
+  /** Committed ones alone: what a rolled back transaction created must not be remembered. */
+  #remembered = new Map<string, number>();
+  #rememberedSince = -1;
+
+  constructor(db: DatabaseSync, lanes: Lanes) {
+    this.#lanes = lanes;
+    this.#find = db.prepare(
+      `SELECT n FROM trueup_scope WHERE provider = ? AND connection = ? AND resource = ? AND forgotten IS NULL`,
+    );
+    this.#insert = db.prepare("INSERT INTO trueup_scope (provider, connection, resource) VALUES (?, ?, ?)");
+    this.#list = db.prepare(`
+      SELECT n, provider, connection, resource FROM trueup_scope
+      WHERE forgotten IS NULL AND (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR connection = ?2)
+        AND (?3 IS NULL OR resource = ?3)
+      ORDER BY n`);
+    this.#connections = db.prepare(
+      `SELECT DISTINCT connection FROM trueup_scope WHERE provider = ? AND forgotten IS NULL ORDER BY connection`,
+    );
+    this.#addPresent = db.prepare("UPDATE trueup_scope SET present = present + ? WHERE n = ?");
+    this.#setError = db.prepare("UPDATE trueup_scope SET last_error = ? WHERE n = ?");
+  }
+
+  /** The scope's number, for reading: nothing is created and nothing remembered. */
+  find({ provider, connection, resource }: Scope): number | undefined {
+    return (this.#find.get(provider, connection, resource) as { n: number } | undefined)?.n;
+  }
+
+  /** The scope's number, for writing: it is created, with its lanes, where it is missing. */
+  demand(turn: Turn, scope: Scope): number {
+    if (turn.store.scopes_changed !== this.#rememberedSince || this.#remembered.size > MAX_REMEMBERED) {
+      this.#remembered = new Map();
+      this.#rememberedSince = turn.store.scopes_changed;
+    }
+    const key = `${scope.provider}\0${scope.connection}\0${scope.resource}`;
+    const known = this.#remembered.get(key);
+    if (known !== undefined) return known;
+    const created = turn.newScopes.get(key);
+    if (created !== undefined) return created;
+    const found = this.find(scope);
+    if (found !== undefined) this.#remembered.set(key, found);
+    return found ?? this.#create(turn, key, scope);
+  }
+
+  /** What is remembered is void: scopes were forgotten. */
+  forgetNumbers(turn: Turn): void {
+    this.#remembered = new Map();
+    turn.newScopes.clear();
+  }
+
+  list(filter: ScopeFilter): ScopeRow[] {
+    const { provider = null, connection = null, resource = null } = filter;
+    return this.#list.all(provider, connection, resource) as unknown as ScopeRow[];
+  }
+
+  connections(provider: string): string[] {
+    return this.#connections.all(provider).map((row) => (row as { connection: string }).connection);
+  }
+
+  /** Counts objects that became present (or, below 0, ceased to be). */
+  addPresent(scope: number, change: number): void {
+    if (change !== 0) this.#addPresent.run(change, scope);
+  }
+
+  recordError(scope: number, error: string): void {
+    this.#setError.run(error, scope);
+  }
+
+  #create(turn: Turn, key: string, { provider, connection, resource }: Scope): number {
+    const n = Number(this.#insert.run(provider, connection, resource).lastInsertRowid);
+    this.#lanes.create(n, { provider, connection, resource });
+    turn.newScopes.set(key, n);
+    return n;
+  }
+}

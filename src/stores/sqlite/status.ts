@@ -1,0 +1,79 @@
+/**
+ * What is left to do, counted.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Pending, RouteCounts } from "../../core/store.ts";
+import { toFailure } from "./rows.ts";
+
+const UNLEASED = "NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n)";
+
+interface ScopeCounts {
+  readonly provider: string;
+  readonly connection: string;
+  readonly resource: string;
+  readonly present: number;
+  readonly last_error: string | null;
+  readonly dirty: number;
+  readonly oldest: number | null;
+  readonly leased: number;
+  readonly dead: number;
+}
+
+export class Status {
+  readonly #counts: StatementSync;
+  readonly #waiting: StatementSync;
+  readonly #leased: StatementSync;
+  readonly #dead: StatementSync;
+
+  constructor(db: DatabaseSync) {
+    // The counting is done by scope in the indexes on waiting and dead objects; lane / 2 is the scope.
+    this.#counts = db.prepare(`
+      WITH waiting AS (
+        SELECT o.lane / 2 AS scope, count(*) AS count, min(o.dirty_since) AS oldest
+        FROM trueup_object o WHERE o.due IS NOT NULL AND ${UNLEASED} GROUP BY 1
+      ), leased AS (
+        SELECT o.scope, count(*) AS count FROM trueup_lease l JOIN trueup_object o ON o.n = l.n GROUP BY 1
+      ), dead AS (
+        SELECT scope, count(*) AS count FROM trueup_object WHERE dead IS NOT NULL GROUP BY 1
+      )
+      SELECT s.provider, s.connection, s.resource, s.present, s.last_error, coalesce(w.count, 0) AS dirty,
+        w.oldest, coalesce(l.count, 0) AS leased, coalesce(d.count, 0) AS dead
+      FROM trueup_scope s LEFT JOIN waiting w ON w.scope = s.n LEFT JOIN leased l ON l.scope = s.n
+        LEFT JOIN dead d ON d.scope = s.n
+      WHERE s.forgotten IS NULL ORDER BY s.n`);
+    this.#waiting = db.prepare(`
+      SELECT coalesce(sum(w.count), 0) AS waiting, coalesce(sum(CASE WHEN t.held_until <= ?1 THEN w.due END), 0) AS due
+      FROM (
+        SELECT o.lane, count(*) AS count, sum(o.due <= ?1) AS due
+        FROM trueup_object o WHERE o.due IS NOT NULL AND ${UNLEASED} GROUP BY o.lane
+      ) w JOIN trueup_lane t ON t.n = w.lane`);
+    this.#leased = db.prepare("SELECT count(*) AS count FROM trueup_lease");
+    this.#dead = db.prepare(`
+      SELECT count(*) AS count FROM trueup_object o JOIN trueup_scope s ON s.n = o.scope
+      WHERE o.dead IS NOT NULL AND s.forgotten IS NULL`);
+  }
+
+  counts(): RouteCounts[] {
+    return (this.#counts.all() as unknown as ScopeCounts[]).map((row) => ({
+      provider: row.provider,
+      connection: row.connection,
+      resource: row.resource,
+      dirty: row.dirty,
+      leased: row.leased,
+      dead: row.dead,
+      present: row.present,
+      oldestDirtySince: row.oldest ?? undefined,
+      lastError: row.last_error === null ? undefined : toFailure(row.last_error),
+    }));
+  }
+
+  pending(dueBy: number): Pending {
+    const { waiting, due } = this.#waiting.get(dueBy) as { waiting: number; due: number };
+    const { count: leased } = this.#leased.get() as { count: number };
+    const { count: dead } = this.#dead.get() as { count: number };
+    return { due, leased, later: waiting - due, dead };
+  }
+}

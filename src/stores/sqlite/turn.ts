@@ -1,0 +1,93 @@
+/**
+ * One shared transaction, as the work in it sees it.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
+
+/** The one row of `trueup_store`. */
+export interface StoreRow {
+  readonly counter: number;
+  readonly scopes_changed: number;
+  readonly owner_epoch: number;
+  readonly owner_heartbeat: number;
+  readonly owner_lease_ms: number;
+  readonly owner_locked: number;
+}
+
+/**
+ * What is true for one transaction and no longer, since another process may write between two of them: the moment, the
+ * counter, and what was read once so as not to be read again.
+ */
+export class Turn {
+  /** Milliseconds since the epoch, the same for all work of the transaction. */
+  readonly now: number;
+  /** As it was when the transaction began, but for changes of the owner, which are kept up with. */
+  store: StoreRow;
+  /** Lanes that are known to be in the queue; see `Lanes.wake`. */
+  readonly awake = new Set<number>();
+  /** Scopes that this transaction created; see `Scopes.demand`. */
+  readonly newScopes = new Map<string, number>();
+  #counter: number;
+  #ledgerKeys: Uint8Array[] = [];
+
+  constructor(store: StoreRow, now: number) {
+    this.store = store;
+    this.#counter = store.counter;
+    this.now = now;
+  }
+
+  /** Advances the counter and returns its new value. */
+  tick(): number {
+    this.#counter += 1;
+    return this.#counter;
+  }
+
+  get counter(): number {
+    return this.#counter;
+  }
+
+  /** Remembers that a key joined the ledger, for the page that says when. */
+  addLedgerKey(key: Uint8Array): void {
+    this.#ledgerKeys.push(key);
+  }
+
+  takeLedgerPage(): Uint8Array | undefined {
+    if (this.#ledgerKeys.length === 0) return undefined;
+    const page = new Uint8Array(this.#ledgerKeys.length * DEDUPE_KEY_BYTES);
+    for (const [i, key] of this.#ledgerKeys.entries()) page.set(key, i * DEDUPE_KEY_BYTES);
+    this.#ledgerKeys = [];
+    return page;
+  }
+}
+
+/** Begins and ends the part of a transaction that is the same for all: the counter, and the ledger's page. */
+export class TurnKeeper {
+  readonly #read: StatementSync;
+  readonly #writeCounter: StatementSync;
+  readonly #addLedgerPage: StatementSync;
+
+  constructor(db: DatabaseSync) {
+    this.#read = db.prepare(
+      `SELECT counter, scopes_changed, owner_epoch, owner_heartbeat, owner_lease_ms, owner_locked FROM trueup_store`,
+    );
+    this.#writeCounter = db.prepare("UPDATE trueup_store SET counter = ?");
+    this.#addLedgerPage = db.prepare("INSERT INTO trueup_ledger_page (seq, at, keys) VALUES (?, ?, ?)");
+  }
+
+  read(): StoreRow {
+    return this.#read.get() as unknown as StoreRow;
+  }
+
+  begin(now: number): Turn {
+    return new Turn(this.read(), now);
+  }
+
+  end(turn: Turn): void {
+    const page = turn.takeLedgerPage();
+    if (page !== undefined) this.#addLedgerPage.run(turn.tick(), turn.now, page);
+    if (turn.counter !== turn.store.counter) this.#writeCounter.run(turn.counter);
+  }
+}
