@@ -60,7 +60,7 @@ export function notesEngine(options: NotesOptions = {}) {
 
 /** Resolves with the next event of a name that satisfies. */
 export function next<Name extends keyof EventMap>(
-  engine: { on(name: Name, listener: (event: EventMap[Name]) => void): () => void },
+  engine: Pick<SyncEngine, "on">,
   name: Name,
   satisfies: (event: EventMap[Name]) => boolean = () => true,
 ): Promise<EventMap[Name]> {
@@ -75,7 +75,7 @@ export function next<Name extends keyof EventMap>(
 
 /** Counts the events of a name from now on. */
 export function counting<Name extends keyof EventMap>(
-  engine: { on(name: Name, listener: (event: EventMap[Name]) => void): () => void },
+  engine: Pick<SyncEngine, "on">,
   name: Name,
 ): () => number {
   let count = 0;
