@@ -7,6 +7,14 @@
 
 import { adoptRows, type AdoptRow } from "./core/adopt.ts";
 import type { ApiClients } from "./core/api.ts";
+import type {
+  ConnectionOption,
+  ModeOf,
+  ReconcileOptions,
+  ScheduleOptions,
+  VerifyOptions,
+  WebhookOptions,
+} from "./core/calls.ts";
 import type { BatchHandler, Change, Handler } from "./core/change.ts";
 import { sleep, systemClock, systemRandom, type Clock } from "./core/clock.ts";
 import { refuseInsideCommit } from "./core/commit-scope.ts";
@@ -15,6 +23,7 @@ import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption, TrueupError } from "./core/errors.ts";
 import { objectIdText, type Scope } from "./core/event.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
+import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
 import { Intake } from "./core/intake.ts";
 import { Lifecycle, type StartOptions } from "./core/lifecycle.ts";
@@ -34,55 +43,6 @@ import { createApiClients } from "./http/index.ts";
 import { createSink } from "./sources/sink.ts";
 import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
 import { keyvStore } from "./stores/keyv.ts";
-
-/** The modes that a route's resource has: without `since` there is no incremental pass. */
-export type ModeOf<Resource> = Resource extends { readonly incremental: infer Incremental }
-  ? [Incremental] extends [false]
-    ? "full"
-    : PassMode
-  : PassMode;
-
-export interface ReconcileOptions<Mode extends PassMode = PassMode> {
-  /** `"incremental"`: what changed since the last pass. `"full"`: everything, and what is missing from it is deleted. */
-  readonly mode: Mode;
-  /** One connection, or `"*"` for all. Needed where there are several. */
-  readonly connection?: string | undefined;
-  /** For incremental passes: instead of where the last one ended. */
-  readonly since?: Date | undefined;
-  /** @default the resource's */
-  readonly pageSize?: number | undefined;
-  /** Whom to tell: handlers of what differs, handlers of everything listed, or nobody (only the index learns). @default "changed" */
-  readonly handle?: "changed" | "all" | "none" | undefined;
-  /** Ends the pass after the page in work, with `complete: false`; the next call goes on from there. */
-  readonly signal?: AbortSignal | undefined;
-  /** The same, after a time in milliseconds. */
-  readonly timeoutMs?: number | undefined;
-  /** Called after each page. */
-  readonly onProgress?: ((report: ReconcileReport) => void) | undefined;
-}
-
-export interface VerifyOptions {
-  readonly connection?: string | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly timeoutMs?: number | undefined;
-}
-
-export interface ScheduleOptions<Mode extends PassMode = PassMode> {
-  /** Milliseconds, or `"15m"`, `"24h"`; from the start of one pass to the next. */
-  readonly every: number | string;
-  readonly mode: Mode;
-}
-
-export interface WebhookOptions {
-  /** The connection of this route, for a route per tenant. */
-  readonly connection?: string | undefined;
-  /** The platform's hook for work that outlives the answer (serverless): a `tick` runs in it. */
-  readonly waitUntil?: ((work: Promise<unknown>) => void) | undefined;
-}
-
-interface ConnectionOption {
-  readonly connection?: string | undefined;
-}
 
 /** The changes of a route, as an engine's handlers receive them: `ChangeOf<typeof engine, "crm.contact">`. */
 export type ChangeOf<Engine, RouteName extends string> =
@@ -204,26 +164,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       ready: () => this.#lifecycle.ready(),
       onRevived: () => this.#lifecycle.worker?.wake(),
     });
-    // What goes wrong in the background is in the log of those who listen to nothing.
-    hooks.on("error", ({ error, during }) =>
-      logger.error({ error, during }, `${during} failed: ${error.message}`),
-    );
-    hooks.on("warning", ({ code, message, scope }) => logger.warn({ code, ...scope }, message));
-    hooks.on("change.dead", ({ ref, attempt, error }) =>
-      logger.error({ ref, attempt, error }, `gave up: ${error.message}`),
-    );
-    hooks.on("source.failed", ({ source, error, retryInMs }) =>
-      logger.warn({ source, error, retryInMs }, `source ${source} failed: ${error.message}`),
-    );
-    hooks.on("connection.paused", (pause) =>
-      logger.warn(pause, `connection ${pause.provider}/${pause.connection} is paused: ${pause.reason}`),
-    );
-    hooks.on("deletes.suppressed", (held) =>
-      logger.warn(
-        held,
-        `${held.count} deletions of ${held.provider}.${held.resource} look like a mistake and were held back`,
-      ),
-    );
+    logEvents(hooks, logger);
   }
 
   /**

@@ -6,16 +6,15 @@
  */
 
 export { SyncEngine } from "./engine.ts";
+export type { ChangeOf, HandlerOf, TxOf } from "./engine.ts";
 export type {
-  ChangeOf,
-  HandlerOf,
+  ConnectionOption,
   ModeOf,
   ReconcileOptions,
   ScheduleOptions,
-  TxOf,
   VerifyOptions,
   WebhookOptions,
-} from "./engine.ts";
+} from "./core/calls.ts";
 export type { EngineOptions, Connections } from "./core/options.ts";
 export type { StartOptions } from "./core/lifecycle.ts";
 export type { DrainResult, EngineStatus, RouteStatus } from "./core/status.ts";

@@ -15,6 +15,12 @@ export interface ApiLedger {
   notModified: number;
 }
 
+export interface ApiServerOptions {
+  readonly token: string;
+  /** How long an answer takes, in milliseconds. An API that answers at once is one that nobody has. */
+  readonly latencyMs: number;
+}
+
 export interface ApiServer {
   readonly url: string;
   readonly ledger: Readonly<ApiLedger>;
@@ -22,12 +28,14 @@ export interface ApiServer {
 }
 
 /** Serves the world as GitHub's REST API does: paths, pages, `Link`, `ETag`, and its ways of saying no. */
-export async function startApiServer(world: World, token: string): Promise<ApiServer> {
+export async function startApiServer(world: World, options: ApiServerOptions): Promise<ApiServer> {
   const ledger: ApiLedger = { fetches: 0, pages: 0, notModified: 0 };
   const server = createServer((request, response) => {
     const answer =
-      request.headers.authorization === `Bearer ${token}` ? route(world, request, ledger) : refusal(401);
-    send(request, response, answer, world.now, ledger);
+      request.headers.authorization === `Bearer ${options.token}`
+        ? route(world, request, ledger)
+        : refusal(401);
+    setTimeout(() => send(request, response, answer, world.now, ledger), options.latencyMs);
   });
   const url = await listen(server);
   return {

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startApiServer, type ApiServer } from "./api-server.ts";
@@ -21,6 +21,7 @@ const SECRET = "the webhook's secret";
 const TOKEN = "ghp_demo";
 const UPDATES = 1_200;
 const API_LAG_MS = 150;
+const API_LATENCY_MS = 25;
 const SENDERS = 16;
 /** Deliveries that arrive between the kill and the new start, beside those that the kill interrupts. */
 const SENT_TO_NOBODY = 20;
@@ -36,22 +37,27 @@ export async function runDemo(seed: number, progress: Progress): Promise<Details
     lagMs: API_LAG_MS,
     clock: () => performance.now(),
   });
-  const directory = await mkdtemp(join(tmpdir(), "trueup-demo-"));
-  const api = await startApiServer(world, TOKEN);
+  const directory = mkdtempSync(join(tmpdir(), "trueup-demo-"));
+  const api = await startApiServer(world, { token: TOKEN, latencyMs: API_LATENCY_MS });
   const database = join(directory, "sync.db");
-  const service = new SyncService({
+  const config = {
     database,
     apiUrl: api.url,
     secret: SECRET,
     token: TOKEN,
     repositories: repositories.map(({ fullName }) => fullName),
-  });
+  };
+  const service = new SyncService(config, (line) => progress.say(line));
+  // Also when the demo is interrupted. The syncing process ends by itself when its parent is gone.
+  const removeFiles = () => rmSync(directory, { recursive: true, force: true });
+  process.once("exit", removeFiles);
   try {
     return await new Demo(seed, world, api, service, database, progress).run();
   } finally {
     await service.kill();
     await api.close();
-    await rm(directory, { recursive: true, force: true });
+    process.off("exit", removeFiles);
+    removeFiles();
   }
 }
 
@@ -125,7 +131,7 @@ class Demo {
     await this.#service.start();
     const reports = await this.#service.ask({ name: "reconcile", mode: "full" });
     const backfilled = total(reports, "missing");
-    this.#progress.done(`listed ${backfilled} objects of ${repositories.length} repositories`);
+    this.#progress.say(`listed ${backfilled} objects of ${repositories.length} repositories`);
     return backfilled;
   }
 
@@ -145,7 +151,7 @@ class Demo {
       this.#progress.update(`${sent} of ${requests} requests, ${this.#api.ledger.fetches} fetches`);
     }
     await courier.finish();
-    this.#progress.done(`sent ${requests} requests for ${fates.length} deliveries, in no order`);
+    this.#progress.say(`sent ${requests} requests for ${fates.length} deliveries, in no order`);
     return { courier, fates };
   }
 
@@ -153,12 +159,12 @@ class Demo {
   async #kill(): Promise<void> {
     await this.#service.kill();
     this.#kills += 1;
-    this.#progress.done("killed the syncing process with SIGKILL");
+    this.#progress.say("killed the syncing process with SIGKILL");
   }
 
   async #restart(): Promise<void> {
     await this.#service.start();
-    this.#progress.done(`started it again; ${SENT_TO_NOBODY} requests had met nobody`);
+    this.#progress.say(`started it again; ${SENT_TO_NOBODY} requests had met nobody`);
     this.#progress.step("delivering");
   }
 
@@ -166,7 +172,7 @@ class Demo {
     this.#progress.step("waiting until nothing is left to do");
     const idle = await this.#service.ask({ name: "drain", timeoutMs: DRAIN_WITHIN_MS });
     const behind = compareCopy(this.#expected(), readCopy(this.#database)).length;
-    this.#progress.done(
+    this.#progress.say(
       `${idle ? "nothing is left to do" : "work is left"}; the copy is wrong about ${behind} objects`,
     );
   }
@@ -178,7 +184,7 @@ class Demo {
     const full = await this.#service.ask({ name: "reconcile", mode: "full" });
     const reports = [...incremental, ...full];
     const sum = (name: "missing" | "stale" | "deleted") => total(reports, name);
-    this.#progress.done(
+    this.#progress.say(
       `reconciled: ${total(incremental, "listed")} rows since the first pass, then all ${total(full, "listed")}`,
     );
     return { missing: sum("missing"), stale: sum("stale"), deleted: sum("deleted") };
@@ -187,7 +193,7 @@ class Demo {
   async #verify(): Promise<number> {
     this.#progress.step("verifying");
     const reports = await this.#service.ask({ name: "verify" });
-    this.#progress.done(`verified ${total(reports, "listed")} objects`);
+    this.#progress.say(`verified ${total(reports, "listed")} objects`);
     return (
       total(reports, "missing") +
       total(reports, "stale") +

@@ -16,6 +16,9 @@ const { values } = parseArgs({
 const seed = Number(values.seed);
 if (!Number.isSafeInteger(seed)) throw new Error(`--seed takes a whole number, not ${values.seed}`);
 
+// So that "exit" is told, and files are removed.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
+
 const started = performance.now();
 const details = await runDemo(seed, new Progress(process.stderr));
 const { result } = details;

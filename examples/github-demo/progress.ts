@@ -25,8 +25,8 @@ export class Progress {
     this.#show(`${this.#step}: ${text}`);
   }
 
-  /** Ends the step with a line that stays. */
-  done(text: string): void {
+  /** Writes a line that stays. */
+  say(text: string): void {
     if (this.#stream.isTTY) this.#stream.write("\r\u001b[2K");
     this.#stream.write(`${text}\n`);
   }

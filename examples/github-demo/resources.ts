@@ -23,8 +23,15 @@ const pages =
     };
   };
 
-/** This API lags its webhooks by a fraction of a second. The default would wait for half a minute before it believes. */
-const shared = { freshness: { firstRetryMs: 100, believeAfterMs: 1_500 }, pageSize: 30 } as const;
+/**
+ * This API lags its webhooks by a fraction of a second; by default half a minute passes before an answer is believed
+ * that contradicts an event. An object that changes again and again is fetched four times a second at most.
+ */
+const shared = {
+  freshness: { firstRetryMs: 100, believeAfterMs: 1_500 },
+  coalesceMs: 250,
+  pageSize: 30,
+} as const;
 
 const versioned = { versionOf: (object: { updated_at: string }) => object.updated_at };
 

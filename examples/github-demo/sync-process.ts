@@ -33,7 +33,8 @@ for (const route of routes) {
 engine.on("change.unchanged", ({ eventCount }) => tell({ kind: "unchanged", events: eventCount }));
 engine.on("change.lagging", () => tell({ kind: "lagging" }));
 
-const server = createServer(engine.webhook("github").node);
+const receiver = engine.webhook("github");
+const server = createServer((request, response) => void receiver.node(request, response));
 await engine.start();
 process.on("message", (request: Request) => void answer(request));
 process.once("disconnect", () => process.exit()); // the parent is gone, and with it all that there was to do
@@ -57,9 +58,7 @@ async function obey(request: Request): Promise<unknown> {
     case "reconcile": {
       const { mode } = request;
       const able = routes.filter((route) => mode === "full" || resources[resourceOf(route)].incremental);
-      return forEach(able, (route, connection) =>
-        engine.reconcile(route, { mode: mode as "full", connection }),
-      );
+      return forEach(able, (route, connection) => engine.reconcile(route, { mode, connection }));
     }
     case "verify":
       return forEach(routes, (route, connection) => engine.verify(route, { connection }));

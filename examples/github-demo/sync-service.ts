@@ -1,5 +1,6 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Command, Commands, Message, SyncConfig } from "./sync-protocol.ts";
 
@@ -9,6 +10,7 @@ const ANSWER_WITHIN_MS = 60_000;
 /** The parent's end of the syncing process: starts it, asks things of it, and kills it. */
 export class SyncService {
   readonly #config: SyncConfig;
+  readonly #onOutput: (line: string) => void;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   #child: ChildProcess | undefined;
   #requests = 0;
@@ -17,15 +19,18 @@ export class SyncService {
   /** Where it receives webhooks. Of a killed process: where it did. */
   url = "";
 
-  constructor(config: SyncConfig) {
+  /** @param onOutput receives each line that it writes */
+  constructor(config: SyncConfig, onOutput: (line: string) => void) {
     this.#config = config;
+    this.#onOutput = onOutput;
   }
 
   /** Resolves when it is ready for webhooks. */
   async start(): Promise<void> {
     const listening = Promise.withResolvers<string>();
-    // Its output goes to stderr: stdout is for the result.
-    const child = fork(PROGRAM, [JSON.stringify(this.#config)], { stdio: ["ignore", 2, 2, "ipc"] });
+    const child = fork(PROGRAM, [JSON.stringify(this.#config)], { silent: true });
+    for (const output of [child.stdout, child.stderr])
+      createInterface({ input: output! }).on("line", this.#onOutput);
     this.#child = child;
     child.on("message", (message: Message) => {
       if (message.kind === "listening") listening.resolve(message.url);

@@ -168,7 +168,9 @@ class Clients implements ApiClients, Shared {
     for (const [key, state] of this.#states) {
       if (this.#states.size <= MAX_IDLE || steps === 0) return;
       steps -= 1;
-      if (state.limiter.idle()) this.#states.delete(key);
+      this.#states.delete(key);
+      // One that is busy goes to the back, so that it does not shield those behind it.
+      if (!state.limiter.idle()) this.#states.set(key, state);
     }
   }
 }

@@ -9,7 +9,9 @@ import type { Clock } from "../core/clock.ts";
 import { SlidingWindow, type Start } from "./sliding-window.ts";
 
 /** Bottleneck starts some 350 jobs a second, whatever they are; permits are taken in blocks to stay well below. */
-const JOBS_PER_SECOND = 200;
+const JOBS_PER_SECOND = 100;
+/** Telling it of permits that came back costs about as much as a job, so that is not done more often than this. */
+const REFILL_MS = 5;
 
 /**
  * Bottleneck keeps the reservoir of permits and the queue for them. When a permit comes back is ours to say (see
@@ -25,6 +27,7 @@ export class RateGate {
   readonly #clock: Clock;
   #waiting = 0;
   #cancelTimer: (() => void) | undefined;
+  #refilledAt = Number.NEGATIVE_INFINITY;
 
   constructor(requests: number, perMs: number, clock: Clock) {
     this.block = Math.min(requests, Math.max(1, Math.ceil(((requests / perMs) * 1_000) / JOBS_PER_SECOND)));
@@ -78,7 +81,10 @@ export class RateGate {
   }
 
   #refill(): void {
-    this.giveBack(this.#window.returned(this.#clock.monotonic()));
+    const now = this.#clock.monotonic();
+    const returned = this.#window.returned(now);
+    if (returned > 0) this.#refilledAt = now;
+    this.giveBack(returned);
     this.#rearm();
   }
 
@@ -87,7 +93,8 @@ export class RateGate {
     this.#cancelTimer = undefined;
     const nextAt = this.#waiting > 0 ? this.#window.nextReturn() : undefined;
     if (nextAt === undefined) return;
-    const delayMs = Math.max(0, Math.ceil(nextAt - this.#clock.monotonic()));
+    const at = Math.max(nextAt, this.#refilledAt + REFILL_MS);
+    const delayMs = Math.max(0, Math.ceil(at - this.#clock.monotonic()));
     this.#cancelTimer = this.#clock.setTimer(() => this.#refill(), delayMs);
   }
 }

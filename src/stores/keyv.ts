@@ -129,7 +129,10 @@ class KeyvStore implements Store {
     this.#leave();
   }
 
-  async work(options: { readonly leaseMs: number; readonly signal?: AbortSignal | undefined }): Promise<WorkSession> {
+  async work(options: {
+    readonly leaseMs: number;
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<WorkSession> {
     const database = this.#database;
     const session = new MemorySession(database);
     if (!(await database.takeOver(session, options.leaseMs, options.signal))) {
@@ -220,7 +223,8 @@ class KeyvStore implements Store {
     await this.#database.change((draft) => {
       const { provider, connection, until, reason } = pause;
       const found = draft.state.pauseInForce(provider, connection, draft.now);
-      const endsEarlier = found !== undefined && (found.until === null || (until !== null && until < found.until));
+      const endsEarlier =
+        found !== undefined && (found.until === null || (until !== null && until < found.until));
       if (!endsEarlier) draft.setPause({ provider, connection, until, reason });
     });
   }

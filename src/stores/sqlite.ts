@@ -71,11 +71,13 @@ const MIN_MAX_BYTES = 1_048_576;
 export function sqliteStore(options: SqliteStoreOptions): Store<SqliteTx> {
   const { path, maxBytes } = options;
   if (typeof path !== "string" || path === "") {
-    throw invalidOption("sqliteStore needs a `path`: a file, or \":memory:\" for a store that does not last");
+    throw invalidOption('sqliteStore needs a `path`: a file, or ":memory:" for a store that does not last');
   }
   if (path.startsWith("file:")) throw invalidOption("sqliteStore's `path` is a plain path, not a URI");
   if (maxBytes !== undefined && (!Number.isSafeInteger(maxBytes) || maxBytes < MIN_MAX_BYTES)) {
-    throw invalidOption(`sqliteStore's \`maxBytes\` is an integer of at least ${MIN_MAX_BYTES}, not ${String(maxBytes)}`);
+    throw invalidOption(
+      `sqliteStore's \`maxBytes\` is an integer of at least ${MIN_MAX_BYTES}, not ${String(maxBytes)}`,
+    );
   }
   return new SqliteStore({ path, maxBytes });
 }

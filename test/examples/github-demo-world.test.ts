@@ -204,7 +204,7 @@ describe("the API", () => {
   });
 
   async function serve(world = finished(makeWorld())) {
-    const api = await startApiServer(world, "token");
+    const api = await startApiServer(world, { token: "token", latencyMs: 0 });
     servers.push(api);
     const get = (path: string, headers: Record<string, string> = {}) =>
       fetch(new URL(path, api.url), { headers: { authorization: "Bearer token", ...headers } });

@@ -72,7 +72,7 @@ export interface TestClients {
   readonly clients: ApiClients;
   readonly events: EventMap["api.response"][];
   readonly logged: object[];
-  context(connection?: string, signal?: AbortSignal): Promise<Context>;
+  readonly context: (connection?: string, signal?: AbortSignal) => Promise<Context>;
 }
 
 export function provider(baseUrl: string, api: ClientOptions["api"] = {}): AnyProvider {
@@ -142,5 +142,3 @@ export async function rejection(promise: Promise<unknown>): Promise<Error> {
   if ("error" in outcome) return outcome.error as Error;
   throw new Error(`it resolved with ${JSON.stringify(outcome.value)}`);
 }
-
-export type { Clock };

@@ -1,10 +1,13 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { nextTarget, parseLinkHeader } from "../../src/http/link-header.ts";
 
 describe("a Link header", () => {
   test.each([
-    ['<https://a.example/x?page=2>; rel="next", <https://a.example/x?page=9>; rel="last"', "https://a.example/x?page=2"],
+    [
+      '<https://a.example/x?page=2>; rel="next", <https://a.example/x?page=9>; rel="last"',
+      "https://a.example/x?page=2",
+    ],
     ['<https://a.example/x?page=1>; rel="prev", </x?page=3>; rel=next', "/x?page=3"],
     ["<x,y;z>; rel=next", "x,y;z"],
     ['<x>; title="a, \\"b\\"; rel=prev"; rel="NEXT last"', "x"],
@@ -22,15 +25,27 @@ describe("a Link header", () => {
   });
 
   test("should give every link in order", () => {
-    expect(parseLinkHeader("<a>; rel=x;;, <b>;rel='y', <c>").map(({ target }) => target)).toEqual(["a", "b", "c"]);
+    expect(parseLinkHeader("<a>; rel=x;;, <b>;rel='y', <c>").map(({ target }) => target)).toEqual([
+      "a",
+      "b",
+      "c",
+    ]);
   });
 
   test("should never throw, and never take long", () => {
-    const parts = fc.array(fc.constantFrom("<", ">", ";", ",", "=", '"', "\\", " ", "rel", "next", "anchor", "\t", "é"));
+    const parts = fc.array(
+      fc.constantFrom("<", ">", ";", ",", "=", '"', "\\", " ", "rel", "next", "anchor", "\t", "é"),
+    );
     fc.assert(
-      fc.property(fc.oneof(fc.string({ unit: "binary" }), parts.map((all) => all.join(""))), (value) => {
-        expect(Array.isArray(parseLinkHeader(value))).toBe(true);
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string({ unit: "binary" }),
+          parts.map((all) => all.join("")),
+        ),
+        (value) => {
+          expect(Array.isArray(parseLinkHeader(value))).toBe(true);
+        },
+      ),
       { numRuns: 3_000 },
     );
     for (const unit of ["<", "<>", ";", ",", '"', '"\\', "<a>;rel=", "=", " "]) {

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { TrueupError } from "../../src/core/errors.ts";
 import { parseBase, redirectTarget, resolveTarget, urlPath } from "../../src/http/path.ts";
@@ -103,7 +103,25 @@ describe("a path", () => {
     fc.string({ unit: "binary" }),
     fc
       .array(
-        fc.constantFrom("..", ".", "/", "\\", "%2e", "%2f", "%5c", "%25", "@", "?", "#", ":", "//", ";", "a", " ", "\t"),
+        fc.constantFrom(
+          "..",
+          ".",
+          "/",
+          "\\",
+          "%2e",
+          "%2f",
+          "%5c",
+          "%25",
+          "@",
+          "?",
+          "#",
+          ":",
+          "//",
+          ";",
+          "a",
+          " ",
+          "\t",
+        ),
       )
       .map((parts) => parts.join("")),
   );

@@ -1,6 +1,12 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { isExhausted, MAX_PAUSE_MS, MIN_PAUSE_MS, parseRateLimit, pauseOf } from "../../src/http/rate-headers.ts";
+import {
+  isExhausted,
+  MAX_PAUSE_MS,
+  MIN_PAUSE_MS,
+  parseRateLimit,
+  pauseOf,
+} from "../../src/http/rate-headers.ts";
 
 const now = Date.UTC(2030, 0, 1);
 const inSeconds = (seconds: number) => String(now / 1_000 + seconds);
@@ -15,7 +21,7 @@ describe("the pause", () => {
     ["a date against our clock", { "retry-after": httpDate(now + 90_000) }, 90_000],
     [
       "a date against the answer's own",
-      { "retry-after": httpDate(theirNow + 90_000), "date": httpDate(theirNow) },
+      { "retry-after": httpDate(theirNow + 90_000), date: httpDate(theirNow) },
       90_000,
     ],
     ["a date in the form of RFC 850", { "retry-after": "Tuesday, 01-Jan-30 00:02:00 GMT" }, 120_000],
@@ -29,13 +35,17 @@ describe("the pause", () => {
     ["digits without end", { "retry-after": "9".repeat(50) }, MAX_PAUSE_MS],
     ["words", { "retry-after": "soon" }, 60_000],
     ["nothing", {}, 60_000],
-    ["x-ratelimit-reset since the epoch", { "x-ratelimit-remaining": "0", "x-ratelimit-reset": inSeconds(600) }, 600_000],
+    [
+      "x-ratelimit-reset since the epoch",
+      { "x-ratelimit-remaining": "0", "x-ratelimit-reset": inSeconds(600) },
+      600_000,
+    ],
     [
       "x-ratelimit-reset since the epoch, by their clock",
       {
         "x-ratelimit-remaining": "0",
         "x-ratelimit-reset": String(theirNow / 1_000 + 600),
-        "date": httpDate(theirNow),
+        date: httpDate(theirNow),
       },
       600_000,
     ],
@@ -50,7 +60,7 @@ describe("the pause", () => {
     ["the draft's RateLimit", { ratelimit: '"default";r=0;t=30' }, 30_000],
     ["the policy that is used up", { ratelimit: '"day";r=9;t=9000, "a;r=1,b";r=0;t=7' }, 7_000],
     ["the draft's older form", { ratelimit: "limit=100, remaining=0, reset=8" }, 8_000],
-    ["Retry-After before all others", { "retry-after": "3", "ratelimit": '"a";r=0;t=30' }, 3_000],
+    ["Retry-After before all others", { "retry-after": "3", ratelimit: '"a";r=0;t=30' }, 3_000],
   ])("should be read from %s", (_, headers, expected) => {
     expect(pauseOf(headers, now)).toBe(expected);
   });
@@ -84,9 +94,9 @@ describe("any headers at all", () => {
     fc.double().map(String),
     fc.bigInt().map(String),
     fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()),
-    fc.array(fc.constantFrom('"', ";", ",", "=", "r", "t", "0", "9", "\\", " ", "remaining", "limit")).map((parts) =>
-      parts.join(""),
-    ),
+    fc
+      .array(fc.constantFrom('"', ";", ",", "=", "r", "t", "0", "9", "\\", " ", "remaining", "limit"))
+      .map((parts) => parts.join("")),
   );
   const names = [
     "retry-after",

@@ -5,12 +5,12 @@ const answer = (_request: unknown, response: Parameters<typeof json>[0]) => json
 
 describe("a request", () => {
   test("should go below the base with the provider's and its own headers", async () => {
-    const { api, server } = await setup(answer, { api: { headers: { "X-Version": "1", "Accept": "a/b" } } });
+    const { api, server } = await setup(answer, { api: { headers: { "X-Version": "1", Accept: "a/b" } } });
     await api.get("/contacts", { query: { ids: [1, 2] }, headers: { "x-version": "2" } });
     expect(server.seen[0]).toMatchObject({
       method: "GET",
       url: "/v1/contacts?ids=1,2",
-      headers: { "x-version": "2", "accept": "a/b", "user-agent": "trueup" },
+      headers: { "x-version": "2", accept: "a/b", "user-agent": "trueup" },
     });
     // Some servers answer a conditional request with 200 for ever when they see one (Node's fetch adds it).
     expect(server.seen[0]?.headers).not.toHaveProperty("cache-control");
@@ -22,7 +22,10 @@ describe("a request", () => {
     const { context } = clientOf("unused:", {
       api: {
         baseUrl: (connection) => `${server.origin}/${connection.id}`,
-        headers: async ({ credentials }) => ({ authorization: credentials.token, count: String((count += 1)) }),
+        headers: async ({ credentials }) => ({
+          authorization: credentials.token,
+          count: String((count += 1)),
+        }),
       },
     });
     const [a, b] = [await context("a"), await context("b")];
@@ -56,7 +59,12 @@ describe("a request", () => {
 
   test("should keep the content type that it is given", async () => {
     const { api, server } = await setup(answer);
-    await api.request({ method: "PATCH", path: "x", body: [], headers: { "Content-Type": "application/json-patch+json" } });
+    await api.request({
+      method: "PATCH",
+      path: "x",
+      body: [],
+      headers: { "Content-Type": "application/json-patch+json" },
+    });
     expect(server.seen[0]?.headers["content-type"]).toBe("application/json-patch+json");
   });
 
@@ -70,20 +78,36 @@ describe("a request", () => {
     ["a method with a blank", { path: "x", method: "GET /" }, /method/],
     ["CONNECT", { path: "x", method: "CONNECT" }, /method/],
     ["a line end in a header", { path: "x", headers: { "x-key": `canary\r\nx: y` } }, /"x-key"/],
-    ["a header of another type", { path: "x", headers: { "x-key": undefined as unknown as string } }, /"x-key"/],
+    [
+      "a header of another type",
+      { path: "x", headers: { "x-key": undefined as unknown as string } },
+      /"x-key"/,
+    ],
     ["a header without a name", { path: "x", headers: { "": "canary" } }, /header name/],
-    ["a header that belongs to the connection", { path: "x", headers: { "transfer-encoding": "canary" } }, /transfer-encoding/],
+    [
+      "a header that belongs to the connection",
+      { path: "x", headers: { "transfer-encoding": "canary" } },
+      /transfer-encoding/,
+    ],
   ])("should be refused with %s, before anything is sent", async (_, request, message) => {
     const { api, server } = await setup(answer);
     const error = await rejection(api.request(request));
-    expect(error).toMatchObject({ code: "OPTION_INVALID", message });
+    expect(error).toMatchObject({
+      code: "OPTION_INVALID",
+      message: expect.stringMatching(message) as string,
+    });
     expect(error.message).not.toContain("canary");
     expect(server.seen).toEqual([]);
   });
 
   test("should be refused when its path leaves the base, before anything is sent", async () => {
     const { api, server } = await setup(answer);
-    for (const path of ["../admin", `contacts/${"a?admin=1"}`, "//evil.example/", "https://evil.example/v1/"]) {
+    for (const path of [
+      "../admin",
+      `contacts/${"a?admin=1"}`,
+      "//evil.example/",
+      "https://evil.example/v1/",
+    ]) {
       expect(await rejection(api.get(path))).toMatchObject({ code: "PATH_REFUSED" });
     }
     expect(server.seen).toEqual([]);
@@ -132,7 +156,10 @@ describe("what is reported", () => {
       const status = Number(/\d+/.exec(request.url?.split("/").at(-1) ?? "")?.[0]);
       if (status === 1) response.socket?.destroy();
       else if (status === 2) response.socket?.end(`HTTP/1.1 200 OK\r\nbroken ${TOKEN}\r\n\r\n`);
-      else response.writeHead(status, { "location": `http://evil.example/?t=${TOKEN}`, "set-cookie": TOKEN }).end();
+      else
+        response
+          .writeHead(status, { location: `http://evil.example/?t=${TOKEN}`, "set-cookie": TOKEN })
+          .end();
     });
     for (const status of [...outcomes, 1, 2]) {
       const error = await rejection(api.get(`thing/${status}`, { query: { token: TOKEN } }));

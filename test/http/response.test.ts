@@ -39,8 +39,15 @@ describe("a body", () => {
 
   test("should be undefined for 204 and for HEAD", async () => {
     expect(await received("", {}, 204)).toBeUndefined();
-    const { api } = await setup((_request, response) =>
-      void response.writeHead(200, { "content-type": "application/json", "content-encoding": "gzip", "content-length": "30" }).end(),
+    const { api } = await setup(
+      (_request, response) =>
+        void response
+          .writeHead(200, {
+            "content-type": "application/json",
+            "content-encoding": "gzip",
+            "content-length": "30",
+          })
+          .end(),
     );
     expect(await api.request({ method: "head", path: "x" })).toMatchObject({ status: 200, data: undefined });
   });
@@ -55,11 +62,13 @@ describe("a body", () => {
       list: [9007199254740992n, 1],
       safe: 9007199254740991,
       short: 1e300,
-      fraction: 0.1234567890123456789,
+      fraction: Number("0.1234567890123456789"),
       text: "a 12345678901234567890",
-      big: 1234567890123456789.5,
+      big: Number("1234567890123456789.5"),
     });
-    expect(await received("12345678901234567890", { "content-type": "application/json" })).toBe(12345678901234567890n);
+    expect(await received("12345678901234567890", { "content-type": "application/json" })).toBe(
+      12345678901234567890n,
+    );
   });
 });
 
@@ -74,9 +83,9 @@ describe("a compressed body", () => {
     ["identity", Buffer.from(text)],
     ["GZIP", gzipSync(text)],
   ])("should be uncompressed: %s", async (encoding, body) => {
-    expect(await received(body, { "content-type": "application/json", "content-encoding": encoding })).toEqual(
-      JSON.parse(text),
-    );
+    expect(
+      await received(body, { "content-type": "application/json", "content-encoding": encoding }),
+    ).toEqual(JSON.parse(text));
   });
 
   test("should be asked for", async () => {
@@ -112,18 +121,20 @@ describe("a compressed body", () => {
 describe("a body over the cap", () => {
   test("should be cut off where it passes the cap, whatever length it announces", async () => {
     let sent = 0;
-    let hungUp = false;
     const { api } = await setup(
       (_request, response) => {
         const more = () => {
-          while (!hungUp && response.write(Buffer.alloc(10_000))) sent += 10_000;
+          while (!response.destroyed && response.write(Buffer.alloc(10_000))) sent += 10_000;
         };
-        response.on("close", () => (hungUp = true)).on("drain", more);
+        response.on("drain", more);
         more();
       },
       { api: { maxBodyBytes: 50_000 } },
     );
-    expect(await rejection(api.get("x"))).toMatchObject({ code: "BODY_TOO_LARGE", message: /50000/ });
+    expect(await rejection(api.get("x"))).toMatchObject({
+      code: "BODY_TOO_LARGE",
+      message: expect.stringMatching(/50000/) as string,
+    });
     // Far from endless: what was in flight when the client hung up.
     expect(sent).toBeLessThan(50_000_000);
   });
@@ -147,15 +158,18 @@ describe("a body over the cap", () => {
 describe("an answer", () => {
   test("should have lower-case headers, repeated ones joined, and the status", async () => {
     const { api } = await setup((_request, response) => {
-      response.writeHead(201, [
-        ["X-Thing", "a"],
-        ["X-Thing", "b"],
-        ["Link", "<x>; rel=next"],
-      ].flat());
+      response.writeHead(
+        201,
+        [
+          ["X-Thing", "a"],
+          ["X-Thing", "b"],
+          ["Link", "<x>; rel=next"],
+        ].flat(),
+      );
       response.end();
     });
     const { status, headers } = await api.request({ path: "x" });
     expect(status).toBe(201);
-    expect(headers).toMatchObject({ "x-thing": "a, b", "link": "<x>; rel=next" });
+    expect(headers).toMatchObject({ "x-thing": "a, b", link: "<x>; rel=next" });
   });
 });

@@ -35,7 +35,12 @@ describe("sqliteStore on a file", () => {
         prepare: (store) => outside(store, (db) => db.exec("CREATE TABLE line (text TEXT NOT NULL)")),
         write: (tx, line) => void tx.run("INSERT INTO line VALUES (?)", line),
         read: (store) =>
-          outside(store, (db) => db.prepare("SELECT text FROM line").all().map((row) => String(row["text"]))),
+          outside(store, (db) =>
+            db
+              .prepare("SELECT text FROM line")
+              .all()
+              .map((row) => String(row["text"])),
+          ),
       },
     },
   );

@@ -62,6 +62,8 @@ export class Gate {
   readonly deadlines: ReadDeadlines;
   readonly #options: ReceiverOptions;
   readonly #webhook: AnyWebhook;
+  /** Where it does not depend on the delivery. */
+  readonly #connection: string | undefined;
   /** Where they do not depend on the connection. */
   readonly #verifiers: readonly Verifier[] | undefined;
   #warnedOfConsumedBody = false;
@@ -72,6 +74,8 @@ export class Gate {
     if (webhook === undefined) throw invalidOption(`provider "${name}" has no \`webhook\``);
     this.#options = options;
     this.#webhook = webhook;
+    this.#connection =
+      options.connection ?? (webhook.connection === undefined ? DEFAULT_CONNECTION : undefined);
     this.#verifiers = typeof webhook.verify === "function" ? undefined : verifierList(webhook.verify, name);
     this.maxBodyBytes = webhook.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES;
     this.deadlines = new ReadDeadlines(options.clock);
@@ -100,9 +104,8 @@ export class Gate {
     let genuine = false;
     try {
       const delivery = new ReceivedDelivery(head, body, this.#options.clock.now());
-      const id = this.#options.connection ?? this.#connectionIdOf(delivery);
-      const knownId = typeof id === "string" ? id : await id;
-      const connection = knownId === undefined ? undefined : await this.#options.findConnection(knownId);
+      const id = this.#connection ?? (await this.#connectionIdOf(delivery));
+      const connection = id === undefined ? undefined : await this.#options.findConnection(id);
       if (connection === undefined) return this.#unknownConnection();
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
@@ -112,7 +115,7 @@ export class Gate {
         origin: "webhook",
         deliveryId: delivery.id,
         receivedAt: delivery.receivedAt,
-        events: eventList(await this.#eventsOf(delivery)),
+        events: await this.#eventsOf(delivery),
       });
       return this.#answerTo(outcome, connection.id);
     } catch (error) {
@@ -165,17 +168,10 @@ export class Gate {
     });
   }
 
-  async #connectionOf(delivery: WebhookDelivery): Promise<Connection | undefined> {
-    const id = this.#options.connection ?? (await this.#connectionIdOf(delivery));
-    return id === undefined ? undefined : this.#options.findConnection(id);
-  }
-
   async #connectionIdOf(delivery: WebhookDelivery): Promise<string | undefined> {
-    const { connection } = this.#webhook;
-    if (connection === undefined) return DEFAULT_CONNECTION;
     let id: unknown;
     try {
-      id = await connection(delivery);
+      id = await this.#webhook.connection?.(delivery);
     } catch (error) {
       throw deliveryError(error, "`webhook.connection` threw");
     }
@@ -195,12 +191,15 @@ export class Gate {
     );
   }
 
-  #eventsOf(delivery: WebhookDelivery): unknown {
+  async #eventsOf(delivery: WebhookDelivery): Promise<readonly SyncEvent[]> {
+    let events: unknown;
     try {
-      return this.#webhook.events(delivery);
+      events = await this.#webhook.events(delivery);
     } catch (error) {
       throw deliveryError(error, "`webhook.events` threw");
     }
+    if (Array.isArray(events)) return events as readonly SyncEvent[];
+    throw new TrueupError("EVENTS_FAILED", "`webhook.events` must return an array of events");
   }
 
   /**
@@ -214,20 +213,15 @@ export class Gate {
   }
 
   #answerTo(outcome: Outcome, connection: string): Answer {
-    const code = refusalCode(outcome.error);
-    switch (outcome.status) {
-      case "retry":
-        return this.refuse(statusOf(code) === 503 ? code : "RETRY_LATER", outcome.retryAfterMs);
-      case "rejected":
-        return this.refuse(statusOf(code) === 400 ? code : "DELIVERY_REJECTED");
-      case "accepted":
-      case "duplicate":
-      case "ignored":
-        if (outcome.accepted > 0) this.#handOver();
-        return this.#shape(outcome, connection);
-      default:
-        return outcome.status satisfies never;
+    const { status, error, retryAfterMs } = outcome;
+    if (status === "retry" || status === "rejected") {
+      const [expected, otherwise] =
+        status === "retry" ? ([503, "RETRY_LATER"] as const) : ([400, "DELIVERY_REJECTED"] as const);
+      const code = refusalCode(error);
+      return this.refuse(statusOf(code) === expected ? code : otherwise, retryAfterMs);
     }
+    if (outcome.accepted > 0) this.#handOver();
+    return this.#shape(outcome, connection);
   }
 
   /** What fails from here on fails after the commit: the sender is told that all is well, because it is. */
@@ -256,11 +250,6 @@ export class Gate {
       return defaultAnswer(outcome);
     }
   }
-}
-
-function eventList(events: unknown): readonly SyncEvent[] {
-  if (Array.isArray(events)) return events as readonly SyncEvent[];
-  throw new TrueupError("EVENTS_FAILED", "`webhook.events` must return an array of events");
 }
 
 function deliveryError(error: unknown, message: string): TrueupError {

@@ -12,7 +12,7 @@ import { BodyBuffer } from "./body-buffer.ts";
 import { DRAIN_BYTES, type BodyRead } from "./body-read.ts";
 import type { RequestHead } from "./delivery.ts";
 import type { Gate } from "./gate.ts";
-import type { Reading, ReadDeadlines } from "./read-deadlines.ts";
+import type { ReadDeadlines } from "./read-deadlines.ts";
 
 /** What body parsers and frameworks add to a request. */
 interface ParsedRequest extends IncomingMessage {
@@ -21,7 +21,9 @@ interface ParsedRequest extends IncomingMessage {
   readonly rawBody?: unknown;
 }
 
-export function nodeHandler(gate: Gate): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
+export function nodeHandler(
+  gate: Gate,
+): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
   return async (request, response) => {
     try {
       const head = new NodeHead(request);
@@ -98,51 +100,39 @@ function parsedBody(request: ParsedRequest): Uint8Array | "BODY_CONSUMED" | unde
   return read ? "BODY_CONSUMED" : undefined;
 }
 
-function readBody(request: IncomingMessage, gate: Gate): Promise<BodyRead> {
+function readBody(request: IncomingMessage, { maxBodyBytes, deadlines }: Gate): Promise<BodyRead> {
   if (request.destroyed) return Promise.resolve("BODY_INCOMPLETE");
   return new Promise((resolve) => {
-    const reader = new BodyReader(gate, resolve);
-    readers.set(request, reader);
-    request.on("data", onData);
-    request.on("end", onEnd);
+    const bytes = new BodyBuffer(maxBodyBytes);
+    let open = true;
+    const settle = (result: BodyRead) => {
+      if (!open) return;
+      open = false;
+      deadlines.end(reading);
+      resolve(result);
+    };
+    const reading = deadlines.begin(() => settle("BODY_TIMEOUT"));
+    request.on("data", (chunk: Uint8Array) => {
+      if (open && !bytes.add(chunk)) settle("BODY_TOO_LARGE");
+    });
+    request.on("end", () => settle(bytes.take()));
     // A sender that goes away: "error", or only "close" where something destroyed the request.
-    request.on("error", onBrokenOff);
-    request.on("close", onBrokenOff);
+    const brokeOff = () => settle("BODY_INCOMPLETE");
+    request.on("error", brokeOff);
+    request.on("close", brokeOff);
   });
 }
 
-const readers = new WeakMap<IncomingMessage, BodyReader>();
-function onData(this: IncomingMessage, chunk: Uint8Array): void { readers.get(this)?.add(chunk); }
-function onEnd(this: IncomingMessage): void { readers.get(this)?.end(); }
-function onBrokenOff(this: IncomingMessage): void { readers.get(this)?.settle("BODY_INCOMPLETE"); }
-
-class BodyReader implements Reading {
-  readonly dueAt: number;
-  readonly #deadlines: ReadDeadlines;
-  readonly #bytes: BodyBuffer;
-  #resolve: ((result: BodyRead) => void) | undefined;
-  constructor(gate: Gate, resolve: (result: BodyRead) => void) {
-    this.#deadlines = gate.deadlines;
-    this.#bytes = new BodyBuffer(gate.maxBodyBytes);
-    this.#resolve = resolve;
-    this.dueAt = this.#deadlines.begin2(this);
-  }
-  expire(): void { this.settle("BODY_TIMEOUT"); }
-  add(chunk: Uint8Array): void { if (this.#resolve !== undefined && !this.#bytes.add(chunk)) this.settle("BODY_TOO_LARGE"); }
-  end(): void { this.settle(this.#bytes.take()); }
-  settle(result: BodyRead): void {
-    const resolve = this.#resolve;
-    if (resolve === undefined) return;
-    this.#resolve = undefined;
-    this.#deadlines.end(this);
-    resolve(result);
-  }
-}
-
-async function refuseBody(gate: Gate, request: IncomingMessage, response: ServerResponse, body: any) {
-  if (body === "BODY_CONSUMED") return send(response, gate.consumed());
-  if (body === "BODY_TOO_LARGE") return refuseUnread(gate, request, response, gate.refuse(body));
-  return send(response, gate.refuse(body), true);
+/** The refusal of a body that was not read to its end. */
+async function refuseBody(
+  gate: Gate,
+  request: IncomingMessage,
+  response: ServerResponse,
+  why: Exclude<BodyRead, Uint8Array>,
+): Promise<void> {
+  if (why === "BODY_CONSUMED") return send(response, gate.consumed());
+  if (why === "BODY_TOO_LARGE") return refuseUnread(gate, request, response, gate.refuse(why));
+  return send(response, gate.refuse(why), true);
 }
 
 /** Sends an answer in one piece. Where somebody else answered, or the sender is gone, there is nothing to send. */

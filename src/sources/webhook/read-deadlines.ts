@@ -42,15 +42,6 @@ export class ReadDeadlines {
     return reading;
   }
 
-  begin2(reading: Reading): number {
-    this.#readings.add(reading);
-    if (!this.#armed) {
-      this.#armed = true;
-      setImmediate(this.#arm);
-    }
-    return this.#clock.monotonic() + READ_TIMEOUT_MS;
-  }
-
   end(reading: Reading): void {
     if (!this.#readings.delete(reading) || this.#readings.size > 0 || this.#cancelTimer === undefined) return;
     this.#cancelTimer();
@@ -62,7 +53,10 @@ export class ReadDeadlines {
     const [oldest] = this.#readings;
     this.#armed = oldest !== undefined;
     if (oldest === undefined) return;
-    this.#cancelTimer = this.#clock.setTimer(this.#sweep, Math.max(0, oldest.dueAt - this.#clock.monotonic()));
+    this.#cancelTimer = this.#clock.setTimer(
+      this.#sweep,
+      Math.max(0, oldest.dueAt - this.#clock.monotonic()),
+    );
   };
 
   readonly #sweep = (): void => {

@@ -14,7 +14,10 @@ export function append(draft: Draft, entries: readonly AppendEntry[]): AppendRes
     const key = dedupeKey === undefined ? undefined : hex(dedupeKey);
     if (key !== undefined && draft.isDuplicate(key)) {
       const known = draft.find(entry.ref);
-      return { status: "duplicate", generation: known !== undefined && isPending(known) ? known.generation : 0 };
+      return {
+        status: "duplicate",
+        generation: known !== undefined && isPending(known) ? known.generation : 0,
+      };
     }
     if (key !== undefined) draft.remember(key);
     const record = draft.findOrCreate(entry.ref);

@@ -69,7 +69,8 @@ export function forget(
     if (isTheirs(scope)) for (const key of byId.values()) draft.delete(key);
   }
   for (const [name, seen] of state.seen) if (isTheirs(seen.scope)) draft.endSeen(name);
-  for (const name of state.checkpoints.keys()) if (name.startsWith(checkpointPrefix)) draft.setCheckpoint(name, null);
+  for (const name of state.checkpoints.keys())
+    if (name.startsWith(checkpointPrefix)) draft.setCheckpoint(name, null);
   const pause = state.pauseOf(provider, connection);
   if (pause !== undefined) draft.setPause(pause, false);
   draft.forgetConnection(provider, connection);
@@ -97,4 +98,3 @@ export function sweep(draft: Draft): boolean {
   const sweptKeys = blocks.reduce((sum, block) => sum + block.keys.length, 0);
   return sweptKeys >= SWEEP_SLICE || keys.length >= SWEEP_SLICE;
 }
-

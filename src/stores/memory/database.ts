@@ -48,7 +48,12 @@ export class Database {
   }
 
   /** @throws TrueupError `OPTION_INVALID` for a Keyv that cannot be iterated, `STORE_VERSION`, `STORE_FAILED`. */
-  static async open(keyv: Keyv, prefix: string, environment: StoreEnvironment, limits: Limits): Promise<Database> {
+  static async open(
+    keyv: Keyv,
+    prefix: string,
+    environment: StoreEnvironment,
+    limits: Limits,
+  ): Promise<Database> {
     const database = new Database(new Journal(keyv, prefix), environment, limits);
     await database.#load();
     return database;
@@ -149,7 +154,9 @@ export class Database {
     }
     const found = await this.#journal.readAll();
     // What was just written is the witness: an iterator that does not show it would show no work either.
-    if (readMeta(found.get("m"))?.counter !== (reservation?.value as { counter?: number } | undefined)?.counter) {
+    if (
+      readMeta(found.get("m"))?.counter !== (reservation?.value as { counter?: number } | undefined)?.counter
+    ) {
       throw notIterable();
     }
     this.state = recover(found, this.environment.eventTtlMs);
@@ -171,7 +178,10 @@ export class Database {
     const { maxPendingObjects, maxPendingEvents, maxLedgerKeys } = this.#limits;
     const refuse = (name: keyof Limits, held: number, added: number, limit: number) => {
       if (added <= 0 || held + added <= limit) return;
-      throw new TrueupError("STORE_FULL", `keyvStore holds ${held} of at most ${limit} (\`${name}\`), and no more`);
+      throw new TrueupError(
+        "STORE_FULL",
+        `keyvStore holds ${held} of at most ${limit} (\`${name}\`), and no more`,
+      );
     };
     refuse("maxPendingObjects", this.state.pending, growth.pending, maxPendingObjects);
     refuse("maxPendingEvents", this.state.events, growth.events, maxPendingEvents);

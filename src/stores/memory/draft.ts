@@ -165,7 +165,11 @@ export class Draft {
       counterWrite === undefined ? [] : [counterWrite],
       this.#endedSeenWrites(),
       checkpoints.filter((write) => write.value === undefined),
-      [...this.#objects].map(([key, value]) => ({ key: `o${key}`, value, before: this.state.objects.get(key) })),
+      [...this.#objects].map(([key, value]) => ({
+        key: `o${key}`,
+        value,
+        before: this.state.objects.get(key),
+      })),
       [...this.#ledgerWrites(block), ...this.#namedWrites()],
       this.#seen.map(({ key, page }) => ({ key, value: page, before: undefined })),
       checkpoints.filter((write) => write.value !== undefined),

@@ -34,7 +34,13 @@ export function recordPage(draft: Draft, page: PageRecord): Claim[] {
 }
 
 /** @throws TrueupError `LEASE_LOST` when the lock has another holder by now. */
-export function endPass(draft: Draft, scope: Scope, pass: string, lock: Lock, checkpoint: string | null): void {
+export function endPass(
+  draft: Draft,
+  scope: Scope,
+  pass: string,
+  lock: Lock,
+  checkpoint: string | null,
+): void {
   requireLock(draft, lock);
   draft.endSeen(seenKey(scope, pass));
   draft.setCheckpoint(pass, checkpoint);
@@ -53,7 +59,8 @@ export function unseen(
   for (const key of state.keysAfter(known, Number(options.after ?? 0))) {
     if (found.length >= options.limit) break;
     const record = state.objects.get(key);
-    if (record === undefined || !isPresent(record) || isPending(record) || record.touched > options.mark) continue;
+    if (record === undefined || !isPresent(record) || isPending(record) || record.touched > options.mark)
+      continue;
     if (seen?.has(key) === true || seen?.has(record.ref.id) === true) continue;
     found.push({ id: record.ref.id, position: String(key) });
   }
@@ -63,5 +70,8 @@ export function unseen(
 // The fence decides, not the time: a lock that ran out and that nobody else took is still its holder's.
 function requireLock(draft: Draft, lock: Lock): void {
   if (draft.state.locks.get(lock.name)?.fence === lock.fence) return;
-  throw new TrueupError("LEASE_LOST", `the lock "${lock.name}" has another holder by now: nothing was written`);
+  throw new TrueupError(
+    "LEASE_LOST",
+    `the lock "${lock.name}" has another holder by now: nothing was written`,
+  );
 }

@@ -6,7 +6,14 @@
  */
 
 import type { Hint, ObjectRef, Origin, StoredEvent } from "../../core/event.ts";
-import type { AppendEntry, Claim, FailureRecord, IndexEntry, LaneKind, Settlement } from "../../core/store.ts";
+import type {
+  AppendEntry,
+  Claim,
+  FailureRecord,
+  IndexEntry,
+  LaneKind,
+  Settlement,
+} from "../../core/store.ts";
 import type { EncodedVersion } from "../../core/version.ts";
 
 /** An event, and when it was appended: its time to live runs from there. */
@@ -137,7 +144,8 @@ function leads(work: HintAndVersion, later: HintAndVersion): boolean {
   // An append that says nothing (a trigger, a pass) takes nothing away from one that did.
   if (later.version === undefined && later.hint === undefined) return true;
   if (work.version === undefined || later.version === undefined) return work.version !== undefined;
-  if (work.versionOrder === undefined || later.versionOrder === undefined) return work.versionOrder !== undefined;
+  if (work.versionOrder === undefined || later.versionOrder === undefined)
+    return work.versionOrder !== undefined;
   // The first letter is the kind of version; different kinds are not ordered.
   return work.versionOrder[0] === later.versionOrder[0] && work.versionOrder > later.versionOrder;
 }

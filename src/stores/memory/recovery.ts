@@ -15,7 +15,10 @@ import { type LockState, type SeenPage, State } from "./state.ts";
 export function readMeta(value: unknown): Meta | undefined {
   const meta = value as Meta | undefined;
   if (meta !== undefined && meta.format > FORMAT) {
-    throw new TrueupError("STORE_VERSION", `the Keyv was written in format ${meta.format}, by a newer trueup`);
+    throw new TrueupError(
+      "STORE_VERSION",
+      `the Keyv was written in format ${meta.format}, by a newer trueup`,
+    );
   }
   return meta;
 }
@@ -36,7 +39,8 @@ export function recover(found: ReadonlyMap<string, unknown>, eventTtlMs: number)
   for (const record of records.toSorted((a, b) => a.key - b.key)) state.put(record);
   const blocks = all<LedgerBlock>("d").map(([, block]) => block);
   for (const block of blocks.toSorted((a, b) => a.number - b.number)) state.ledger.add(block);
-  for (const [, { name, value }] of all<{ name: string; value: string }>("c")) state.checkpoints.set(name, value);
+  for (const [, { name, value }] of all<{ name: string; value: string }>("c"))
+    state.checkpoints.set(name, value);
   for (const [, lock] of all<LockState>("l")) state.locks.set(lock.name, lock);
   for (const [key, page] of all<SeenPage>("s")) state.addSeen(key, page);
   return state;

@@ -5,7 +5,14 @@
  */
 
 import { TrueupError } from "../../core/errors.ts";
-import type { Claim, ClaimRequest, PageRecord, Settlement, SettleOutcome, WorkSession } from "../../core/store.ts";
+import type {
+  Claim,
+  ClaimRequest,
+  PageRecord,
+  Settlement,
+  SettleOutcome,
+  WorkSession,
+} from "../../core/store.ts";
 import type { Database } from "./database.ts";
 import type { Draft } from "./draft.ts";
 import { recordPage } from "./passes.ts";
@@ -21,7 +28,9 @@ export class MemorySession implements WorkSession {
   async claim(request: ClaimRequest): Promise<Claim[]> {
     const { limit, exceptConnections = [] } = request;
     return await this.#change((draft) =>
-      draft.take(request, limit, exceptConnections).map((record) => claimOf(draft.put(leased(record, draft.moment())))),
+      draft
+        .take(request, limit, exceptConnections)
+        .map((record) => claimOf(draft.put(leased(record, draft.moment())))),
     );
   }
 
@@ -46,13 +55,10 @@ export class MemorySession implements WorkSession {
 
   async release(): Promise<void> {
     if (!this.#isLive) return;
-    try {
-      await this.#database.change((draft) => {
-        if (this.#isLive) endLeases(draft, "released");
-      });
-    } finally {
-      this.#database.free(this);
-    }
+    await this.#database.change((draft) => {
+      if (this.#isLive) endLeases(draft, "released");
+    });
+    this.#database.free(this);
   }
 
   /** Gives the leases of a session that is gone back, their attempts counted. */
@@ -66,7 +72,8 @@ export class MemorySession implements WorkSession {
 
   async #change<T>(body: (draft: Draft) => T): Promise<T> {
     return await this.#database.change((draft) => {
-      if (!this.#isLive) throw new TrueupError("STORE_LOST", "this session has ended, or another has taken over");
+      if (!this.#isLive)
+        throw new TrueupError("STORE_LOST", "this session has ended, or another has taken over");
       return body(draft);
     });
   }

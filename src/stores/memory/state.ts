@@ -91,7 +91,8 @@ export class State {
     }
     this.objects.set(record.key, record);
     this.#count(scope, record, 1);
-    if (record.error !== null && record.error.at >= (scope.lastError?.at ?? 0)) scope.lastError = record.error;
+    if (record.error !== null && record.error.at >= (scope.lastError?.at ?? 0))
+      scope.lastError = record.error;
     if (record.state === "waiting") this.lanes.put(record);
     else this.lanes.remove(record.key);
     setMember(this.leased, record.key, record.state === "leased");
@@ -109,7 +110,8 @@ export class State {
     this.leased.delete(key);
     this.dead.delete(key);
     scope.byId.delete(old.ref.id);
-    if (scope.keys.length > 2 * scope.byId.size + 64) scope.keys = scope.keys.filter((one) => this.objects.has(one));
+    if (scope.keys.length > 2 * scope.byId.size + 64)
+      scope.keys = scope.keys.filter((one) => this.objects.has(one));
   }
 
   /** Numbers of a scope's objects above the given one, growing. */
@@ -193,17 +195,18 @@ export class State {
   }
 }
 
+/** One text for one scope. Lengths go in front, so that no two scopes read alike. */
 export function scopeKey({ provider, connection, resource }: Scope): string {
-  return JSON.stringify([provider, connection, resource]);
+  return `${provider.length}:${provider}${connection.length}:${connection}${resource.length}:${resource}`;
 }
 
 /** The name under which a pass's seen objects are kept. */
 export function seenKey(scope: Scope, pass: string): string {
-  return JSON.stringify([scope.provider, scope.connection, scope.resource, pass]);
+  return scopeKey(scope) + pass;
 }
 
 export function pauseKey(provider: string, connection: string): string {
-  return JSON.stringify([provider, connection]);
+  return `${provider.length}:${provider}${connection}`;
 }
 
 function setMember(set: Set<number>, key: number, isMember: boolean): void {

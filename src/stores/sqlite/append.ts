@@ -116,7 +116,20 @@ export class Appender {
     const { hint, version, order } = hintOf(mark);
     const forced = mark.force === true ? generation : 0;
     const [head, count] = mark.event === undefined ? [null, 0] : [generation, 1];
-    this.#insert.run(scope, id, generation, lane, turn.now, forced, mark.origin, hint, version, order, head, count);
+    this.#insert.run(
+      scope,
+      id,
+      generation,
+      lane,
+      turn.now,
+      forced,
+      mark.origin,
+      hint,
+      version,
+      order,
+      head,
+      count,
+    );
     this.#lanes.wake(turn, lane, turn.now);
   }
 
@@ -129,7 +142,18 @@ export class Appender {
     const count = row.event_count + Number(mark.event !== undefined);
     const head = mark.event === undefined ? row.head : generation;
     this.#dirty.run(
-      row.n, generation, lane, due, turn.now, forced, mark.origin, hint, version, order, head, count,
+      row.n,
+      generation,
+      lane,
+      due,
+      turn.now,
+      forced,
+      mark.origin,
+      hint,
+      version,
+      order,
+      head,
+      count,
     );
     this.#lanes.wake(turn, lane, due);
   }
@@ -154,9 +178,7 @@ export class Appender {
     const forced = mark.force === true ? generation : row.forced;
     const head = mark.event === undefined ? row.head : generation;
     const count = row.event_count + counted;
-    this.#again.run(
-      row.n, generation, lane, forced, merged.hint, merged.version, merged.order, head, count,
-    );
+    this.#again.run(row.n, generation, lane, forced, merged.hint, merged.version, merged.order, head, count);
   }
 }
 

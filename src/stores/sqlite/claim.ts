@@ -11,14 +11,23 @@ import type { Leases } from "./leases.ts";
 import { WORK_COLUMNS, type WorkRow } from "./rows.ts";
 import type { Turn } from "./turn.ts";
 
+/** What is due in a lane, oldest first: as much as was asked for, and whether there may be more. */
+interface Due {
+  readonly rows: readonly WorkRow[];
+  readonly more: boolean;
+}
+
 /** A lane as one claim sees it. */
 interface Served extends ReadyLane {
-  /** What is due in it, oldest first: as much as was asked for. */
-  rows: WorkRow[];
-  /** Whether there may be more than {@link rows}. */
-  more: boolean;
+  due: Due;
   taken: number;
 }
+
+const UNLEASED = "NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = w.n)";
+
+/** What waits in a lane (first parameter) and is due by a moment (second), in that order. */
+const WAITING = `FROM trueup_object AS w INDEXED BY trueup_object_waiting
+  WHERE w.lane = ?1 AND w.due <= ?2 AND ${UNLEASED} ORDER BY w.due`;
 
 interface Candidate {
   readonly row: WorkRow;
@@ -29,14 +38,20 @@ export class Claimer {
   readonly #lanes: Lanes;
   readonly #leases: Leases;
   readonly #due: StatementSync;
+  readonly #another: StatementSync;
+  readonly #heads: StatementSync;
 
   constructor(db: DatabaseSync, parts: { lanes: Lanes; leases: Leases }) {
     this.#lanes = parts.lanes;
     this.#leases = parts.leases;
-    this.#due = db.prepare(`
-      SELECT ${WORK_COLUMNS} FROM trueup_object AS o INDEXED BY trueup_object_waiting
-      WHERE lane = ? AND due <= ? AND NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n)
-      ORDER BY due LIMIT ?`);
+    this.#due = db.prepare(`SELECT ${WORK_COLUMNS} ${WAITING} LIMIT ?3`);
+    this.#another = db.prepare(`SELECT 1 ${WAITING} LIMIT 1 OFFSET ?3`);
+    // The first of each lane, for claims over many lanes: one statement costs a quarter of one for each.
+    const inLane = WAITING.replace("?1", "lane.value");
+    this.#heads = db.prepare(`
+      SELECT ${WORK_COLUMNS}, EXISTS (SELECT 1 ${inLane} LIMIT 1 OFFSET 1) AS more
+      FROM (SELECT key, value FROM json_each(?1)) AS lane LEFT JOIN trueup_object AS o ON o.n = (SELECT w.n ${inLane} LIMIT 1)
+      ORDER BY lane.key`);
   }
 
   claim(turn: Turn, request: ClaimRequest): Claim[] {
@@ -46,7 +61,12 @@ export class Claimer {
       const live = this.#gather(turn, request, "live", turn.now);
       // Repair work waits, unless it is older by the aging time than live work that would be taken.
       const last = live.candidates[request.limit - 1];
-      const repair = this.#gather(turn, request, "repair", last === undefined ? turn.now : last.row.due - REPAIR_AGING_MS);
+      const repair = this.#gather(
+        turn,
+        request,
+        "repair",
+        last === undefined ? turn.now : last.row.due - REPAIR_AGING_MS,
+      );
       const chosen = merge(live.candidates, repair.candidates, request.limit);
       const fence = turn.tick();
       const claims = chosen.map(({ row, lane }) => {
@@ -70,29 +90,45 @@ export class Claimer {
     const ready = this.#lanes.front(turn, request, kind, exceptConnections, limit);
     if (ready.length === 0) return { lanes: [], candidates: [] };
     const share = Math.ceil(limit / ready.length);
-    const lanes = ready.map((lane): Served => ({ ...lane, ...this.#dueIn(lane.n, dueBy, share), taken: 0 }));
-    const found = lanes.reduce((sum, { rows }) => sum + rows.length, 0);
-    if (found < limit) {
-      for (const lane of lanes) if (lane.more) Object.assign(lane, this.#dueIn(lane.n, dueBy, limit));
+    const due =
+      share === 1 ? this.#headsOf(ready, dueBy) : ready.map(({ n }) => this.#dueIn(n, dueBy, share));
+    const lanes = ready.map((lane, i): Served => ({
+      ...lane,
+      due: due[i] ?? { rows: [], more: false },
+      taken: 0,
+    }));
+    const found = lanes.reduce((sum, lane) => sum + lane.due.rows.length, 0);
+    for (const lane of lanes) {
+      if (found < limit && lane.due.more) lane.due = this.#dueIn(lane.n, dueBy, limit);
+      // What is too young to be taken yet is still there.
+      if (dueBy < turn.now) lane.due = { rows: lane.due.rows, more: true };
     }
-    // What is too young to be taken yet is still there.
-    if (dueBy < turn.now) for (const lane of lanes) lane.more = true;
     return { lanes, candidates: inTurns(lanes, limit) };
   }
 
-  #dueIn(lane: number, dueBy: number, limit: number): Pick<Served, "rows" | "more"> {
-    // One more than wanted tells whether the lane still has work afterwards.
-    const rows = this.#due.all(lane, dueBy, limit + 1) as unknown as WorkRow[];
-    const more = rows.length > limit;
-    if (more) rows.pop();
-    return { rows, more };
+  #dueIn(lane: number, dueBy: number, limit: number): Due {
+    const rows = this.#due.all(lane, dueBy, limit) as unknown as WorkRow[];
+    return { rows, more: rows.length === limit && this.#another.get(lane, dueBy, limit) !== undefined };
+  }
+
+  #headsOf(lanes: readonly ReadyLane[], dueBy: number): Due[] {
+    const heads = this.#heads.all(JSON.stringify(lanes.map(({ n }) => n)), dueBy);
+    return (heads as unknown as (WorkRow & { n: number | null; more: number })[]).map((row) =>
+      row.n === null ? { rows: [], more: false } : { rows: [row], more: row.more === 1 },
+    );
   }
 
   /** Sends served lanes to the end of the queue, and empty ones away. Returns how many were empty from the start. */
   #requeue(turn: Turn, lanes: readonly Served[]): number {
-    const hasMore = ({ rows, more, taken }: Served) => more || rows.length > taken;
-    this.#lanes.toBack(turn, lanes.filter((lane) => lane.taken > 0 && hasMore(lane)).map(({ n }) => n));
-    this.#lanes.leave(turn, lanes.filter((lane) => !hasMore(lane)).map(({ n }) => n));
+    const hasMore = ({ due, taken }: Served) => due.more || due.rows.length > taken;
+    this.#lanes.toBack(
+      turn,
+      lanes.filter((lane) => lane.taken > 0 && hasMore(lane)).map(({ n }) => n),
+    );
+    this.#lanes.leave(
+      turn,
+      lanes.filter((lane) => !hasMore(lane)).map(({ n }) => n),
+    );
     return lanes.filter((lane) => lane.taken === 0 && !hasMore(lane)).length;
   }
 }
@@ -102,7 +138,7 @@ function inTurns(lanes: readonly Served[], limit: number): Candidate[] {
   for (let round = 0; candidates.length < limit; round += 1) {
     const before = candidates.length;
     for (const lane of lanes) {
-      const row = lane.rows[round];
+      const row = lane.due.rows[round];
       if (row !== undefined && candidates.length < limit) candidates.push({ row, lane });
     }
     if (candidates.length === before) break;
@@ -114,7 +150,7 @@ function inTurns(lanes: readonly Served[], limit: number): Candidate[] {
 function merge(live: readonly Candidate[], repair: readonly Candidate[], limit: number): Candidate[] {
   if (repair.length === 0) return live.slice(0, limit);
   const merged: Candidate[] = [];
-  for (let l = 0, r = 0; merged.length < limit && (l < live.length || r < repair.length); ) {
+  for (let l = 0, r = 0; merged.length < limit && (l < live.length || r < repair.length);) {
     const [nextLive, nextRepair] = [live[l], repair[r]];
     const repairFirst =
       nextLive === undefined ||

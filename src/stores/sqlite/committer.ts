@@ -206,5 +206,7 @@ function notOpen(): TrueupError {
 }
 
 function rolledBack(cause: unknown): TrueupError {
-  return new TrueupError("STORE_FAILED", "another commit of the same moment ended the shared transaction", { cause });
+  return new TrueupError("STORE_FAILED", "another commit of the same moment ended the shared transaction", {
+    cause,
+  });
 }

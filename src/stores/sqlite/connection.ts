@@ -23,7 +23,15 @@ const CHECKPOINT_PAGES = 8_000;
 const CACHE_KIB = 65_536;
 
 /** The result codes that are told apart; the lower byte of an extended code is the code itself. */
-const SQLITE = { busy: 5, locked: 6, readonly: 8, corrupt: 11, full: 13, cannotOpen: 14, notADatabase: 26 } as const;
+const SQLITE = {
+  busy: 5,
+  locked: 6,
+  readonly: 8,
+  corrupt: 11,
+  full: 13,
+  cannotOpen: 14,
+  notADatabase: 26,
+} as const;
 
 export interface ConnectionOptions {
   readonly path: string;
@@ -88,7 +96,9 @@ export function storeError(cause: unknown, options: ConnectionOptions): TrueupEr
   const code = resultCode(cause);
   if (code === SQLITE.full && maxBytes !== undefined) {
     const remedy = "raise `maxBytes`, or let work be done and old events expire";
-    return new TrueupError("STORE_FULL", `${path} is at its limit of ${maxBytes} bytes: ${remedy}`, { cause });
+    return new TrueupError("STORE_FULL", `${path} is at its limit of ${maxBytes} bytes: ${remedy}`, {
+      cause,
+    });
   }
   return new TrueupError("STORE_FAILED", `${path}: ${reason(code, cause)}`, { cause });
 }

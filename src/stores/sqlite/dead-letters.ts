@@ -59,14 +59,21 @@ export class DeadLetters {
       WHERE ${MATCHES}`);
   }
 
-  list(filter: DeadLetterFilter, page: { cursor: string | undefined; limit: number }): {
+  list(
+    filter: DeadLetterFilter,
+    page: { cursor: string | undefined; limit: number },
+  ): {
     items: DeadRecord[];
     next: string | undefined;
   } {
     const scopes = new Map(this.#scopes.list(filter).map((scope) => [scope.n, scope]));
     const [afterScope, afterN] = readCursor(page.cursor);
     const rows = this.#page.all(
-      JSON.stringify([...scopes.keys()]), idsOf(filter), afterScope, afterN, page.limit + 1,
+      JSON.stringify([...scopes.keys()]),
+      idsOf(filter),
+      afterScope,
+      afterN,
+      page.limit + 1,
     ) as unknown as DeadRow[];
     const more = rows.length > page.limit;
     if (more) rows.pop();

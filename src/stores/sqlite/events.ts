@@ -32,7 +32,7 @@ export class Events {
   /** The newest events of a chain, oldest first. A chain ends where the older ones were settled or have expired. */
   newest(head: number | null, limit: number): StoredEvent[] {
     const found: StoredEvent[] = [];
-    for (let seq = head; seq !== null && found.length < limit; ) {
+    for (let seq = head; seq !== null && found.length < limit;) {
       const row = this.#select.get(seq) as { prev: number | null; body: string } | undefined;
       if (row === undefined) break;
       found.push(JSON.parse(row.body) as StoredEvent);

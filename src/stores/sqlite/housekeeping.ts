@@ -90,7 +90,7 @@ export class Housekeeping {
   }
 
   #sweepLedger(expired: number): boolean {
-    for (let deleted = 0; deleted < SLICE; ) {
+    for (let deleted = 0; deleted < SLICE;) {
       const page = this.#oldestKeys.get() as { seq: number; at: number; keys: Uint8Array } | undefined;
       if (page === undefined || page.at > expired) return false;
       for (let at = 0; at < page.keys.length; at += DEDUPE_KEY_BYTES) {

@@ -37,7 +37,9 @@ interface LeasedObject extends LeaseRow {
 }
 
 /** How leases are voided: by a holder that gives them up, or because their holder died. */
-export type VoidReason = { readonly kind: "released" } | { readonly kind: "died"; readonly random: () => number };
+export type VoidReason =
+  | { readonly kind: "released" }
+  | { readonly kind: "died"; readonly random: () => number };
 
 export class Leases {
   readonly #events: Events;

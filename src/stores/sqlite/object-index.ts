@@ -47,7 +47,11 @@ export class ObjectIndex {
   }
 
   /** Writes entries of objects that are not pending; returns how many. */
-  record(turn: Turn, ref: Scope, entries: readonly { readonly id: string; readonly index: IndexEntry }[]): number {
+  record(
+    turn: Turn,
+    ref: Scope,
+    entries: readonly { readonly id: string; readonly index: IndexEntry }[],
+  ): number {
     if (entries.length === 0) return 0;
     const scope = this.#scopes.demand(turn, ref);
     let [written, present] = [0, 0];

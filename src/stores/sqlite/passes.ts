@@ -75,7 +75,9 @@ export class Passes {
     this.#pages = db.prepare("SELECT objects FROM trueup_pass_page WHERE scope = ? AND pass = ?");
     this.#deletePages = db.prepare("DELETE FROM trueup_pass_page WHERE scope = ? AND pass = ?");
     this.#highest = db.prepare("SELECT coalesce(max(n), 0) AS n FROM trueup_object");
-    this.#slice = db.prepare("SELECT id, n FROM trueup_object WHERE scope = ? AND id > ? ORDER BY id LIMIT ?");
+    this.#slice = db.prepare(
+      "SELECT id, n FROM trueup_object WHERE scope = ? AND id > ? ORDER BY id LIMIT ?",
+    );
     this.#slice.setReturnArrays(true);
     this.#isExtra = db.prepare(`
       SELECT 1 FROM trueup_object WHERE n = ? AND state = 'present' AND due IS NULL AND dead IS NULL AND touched <= ?`);
@@ -109,7 +111,11 @@ export class Passes {
   }
 
   /** In the order of ids; a position is an id. Memory: one bit for each object of the store. */
-  async unseen(ref: Scope, pass: string, options: UnseenOptions): Promise<{ id: string; position: string }[]> {
+  async unseen(
+    ref: Scope,
+    pass: string,
+    options: UnseenOptions,
+  ): Promise<{ id: string; position: string }[]> {
     const { committer } = this.#parts;
     const start = await committer.read(() => {
       const scope = this.#parts.scopes.find(ref);
@@ -118,7 +124,7 @@ export class Passes {
     const found: { id: string; position: string }[] = [];
     if (start === undefined) return found;
     // Ids are never empty, so the empty one comes before all.
-    for (let after: string | undefined = options.after ?? ""; after !== undefined; ) {
+    for (let after: string | undefined = options.after ?? ""; after !== undefined;) {
       const from: string = after;
       after = await committer.read(() => this.#scan(start, from, options, found));
       await nextTurn();
@@ -138,7 +144,8 @@ export class Passes {
       if (found.length >= limit) return undefined;
       // A number beyond the set was given after it was made: nothing the pass could have missed.
       const byte = seen[Math.floor(n / 8)] ?? 0xff;
-      if ((byte & (1 << (n % 8))) === 0 && this.#isExtra.get(n, mark) !== undefined) found.push({ id, position: id });
+      if ((byte & (1 << (n % 8))) === 0 && this.#isExtra.get(n, mark) !== undefined)
+        found.push({ id, position: id });
     }
     return rows.length === SLICE && found.length < limit ? rows.at(-1)?.[0] : undefined;
   }
@@ -184,7 +191,8 @@ export class Passes {
       rows = this.#numbers.all(scope, json);
     }
     const bytes = new DataView(new ArrayBuffer(rows.length * BYTES_PER_NUMBER));
-    for (const [i, row] of rows.entries()) bytes.setUint32(i * BYTES_PER_NUMBER, (row as { n: number }).n, true);
+    for (const [i, row] of rows.entries())
+      bytes.setUint32(i * BYTES_PER_NUMBER, (row as { n: number }).n, true);
     return new Uint8Array(bytes.buffer);
   }
 }

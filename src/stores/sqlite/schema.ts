@@ -172,6 +172,8 @@ export function migrate(db: DatabaseSync): void {
 function schemaVersion(db: DatabaseSync): number {
   const table = db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'trueup_schema'").get();
   if (table === undefined) return 0;
-  const row = db.prepare("SELECT max(version) AS version FROM trueup_schema").get() as { version: number | null };
+  const row = db.prepare("SELECT max(version) AS version FROM trueup_schema").get() as {
+    version: number | null;
+  };
   return row.version ?? 0;
 }

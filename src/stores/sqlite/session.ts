@@ -7,7 +7,14 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Clock } from "../../core/clock.ts";
 import { TrueupError } from "../../core/errors.ts";
-import type { Claim, ClaimRequest, PageRecord, Settlement, SettleOutcome, WorkSession } from "../../core/store.ts";
+import type {
+  Claim,
+  ClaimRequest,
+  PageRecord,
+  Settlement,
+  SettleOutcome,
+  WorkSession,
+} from "../../core/store.ts";
 import type { Claimer } from "./claim.ts";
 import type { Committer } from "./committer.ts";
 import type { Leases } from "./leases.ts";
@@ -60,7 +67,8 @@ export class Session implements WorkSession<SqliteTx> {
     const { committer, db, leases, settler, statements } = this.#parts;
     return committer.writeGuarded(async (turn) => {
       const live = settlements.map(({ claim }) => leases.isLive(claim));
-      if (!live.includes(true)) throw new TrueupError("LEASE_LOST", "the work is leased to another: nothing was written");
+      if (!live.includes(true))
+        throw new TrueupError("LEASE_LOST", "the work is leased to another: nothing was written");
       const transaction = new UserTransaction(db, statements);
       try {
         await this.#inTime(() => write(transaction.handle, live), options.timeoutMs);
@@ -68,7 +76,8 @@ export class Session implements WorkSession<SqliteTx> {
         transaction.revoke();
       }
       // Outside of a transaction the settling would be written by itself.
-      if (!db.isTransaction) throw new TrueupError("STORE_FAILED", "a statement of the commit ended the transaction");
+      if (!db.isTransaction)
+        throw new TrueupError("STORE_FAILED", "a statement of the commit ended the transaction");
       return settler.settle(turn, settlements);
     });
   }
@@ -92,7 +101,10 @@ export class Session implements WorkSession<SqliteTx> {
   async #inTime(run: () => void | Promise<void>, timeoutMs: number): Promise<void> {
     const { clock } = this.#parts;
     const tooLong = () =>
-      new TrueupError("COMMIT_TIMEOUT", `the callback of commit took longer than ${timeoutMs} ms and was rolled back`);
+      new TrueupError(
+        "COMMIT_TIMEOUT",
+        `the callback of commit took longer than ${timeoutMs} ms and was rolled back`,
+      );
     const start = clock.monotonic();
     const running = run();
     if (running !== undefined) {

@@ -94,7 +94,13 @@ export class Settler {
     return since === undefined ? "settled" : "dirty";
   }
 
-  #done(turn: Turn, touched: number, { claim, index, notBefore }: Done, since: LeaseRow | undefined, present: PresentChanges): void {
+  #done(
+    turn: Turn,
+    touched: number,
+    { claim, index, notBefore }: Done,
+    since: LeaseRow | undefined,
+    present: PresentChanges,
+  ): void {
     const row = this.#row(claim);
     const change = Number(index?.state === "present") - Number(row.state === "present");
     if (change !== 0) present.set(row.scope, (present.get(row.scope) ?? 0) + change);
@@ -109,8 +115,18 @@ export class Settler {
     const due = Math.max(turn.now, notBefore ?? 0);
     const forced = row.forced > claim.generation ? row.forced : 0;
     this.#fresh.run(
-      claim.key, touched, ...values, notBefore ?? null, due, since.since, forced, since.since_origin, hint, version,
-      order, since.since_count,
+      claim.key,
+      touched,
+      ...values,
+      notBefore ?? null,
+      due,
+      since.since,
+      forced,
+      since.since_origin,
+      hint,
+      version,
+      order,
+      since.since_count,
     );
     this.#lanes.wake(turn, row.lane, due);
   }
@@ -134,7 +150,17 @@ export class Settler {
     const failure = failureText(error);
     if (since === undefined) {
       this.#wait.run(
-        claim.key, touched, null, 1, claim.attempt, claim.lags, begun, hint, version, order, failure,
+        claim.key,
+        touched,
+        null,
+        1,
+        claim.attempt,
+        claim.lags,
+        begun,
+        hint,
+        version,
+        order,
+        failure,
       );
     } else {
       this.#wait.run(claim.key, touched, turn.now, null, 0, 0, begun, hint, version, order, null);

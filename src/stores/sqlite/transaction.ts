@@ -28,12 +28,22 @@ export interface SqliteTx {
 }
 
 /** Whatever else a statement can begin with manages transactions, files or the connection. */
-const ALLOWED = ["SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "VALUES", "CREATE", "DROP", "ALTER"];
+const ALLOWED = [
+  "SELECT",
+  "INSERT",
+  "UPDATE",
+  "DELETE",
+  "REPLACE",
+  "WITH",
+  "VALUES",
+  "CREATE",
+  "DROP",
+  "ALTER",
+];
 
-/** White space, and both kinds of comments. */
-const BLANK = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*[\s\S]*?(?:\*/|$))*`;
-const FIRST_WORD = new RegExp(`^${BLANK}([A-Za-z]+)`);
-const ONLY_BLANK = new RegExp(`^(?:;|${BLANK})*$`);
+/** White space and both kinds of comments before a word; the same, with semicolons, and nothing else. */
+const FIRST_WORD = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[\s\S]*?(?:\*\/|$))*([A-Za-z]+)/;
+const ONLY_BLANK = /^(?:[\s;]|--[^\n]*(?:\n|$)|\/\*[\s\S]*?(?:\*\/|$))*$/;
 const TEXT_LITERAL = /'(?:[^']|'')*'/g;
 
 const MAX_PREPARED = 100;
@@ -71,9 +81,16 @@ export class UserTransaction {
   #revoked = false;
 
   constructor(db: DatabaseSync, statements: UserStatements) {
-    const perform = <T>(sql: string, params: SqliteValue[], act: (s: StatementSync, values: SQLInputValue[]) => T): T => {
+    const perform = <T>(
+      sql: string,
+      params: SqliteValue[],
+      act: (s: StatementSync, values: SQLInputValue[]) => T,
+    ): T => {
       if (this.#revoked) {
-        throw new TrueupError("TX_REVOKED", "the callback of commit has ended: its tx cannot be used any more");
+        throw new TrueupError(
+          "TX_REVOKED",
+          "the callback of commit has ended: its tx cannot be used any more",
+        );
       }
       const statement = statements.prepare(sql);
       try {
@@ -95,7 +112,9 @@ export class UserTransaction {
           return row === undefined ? undefined : ({ ...row } as Row);
         }),
       all: <Row>(sql: string, ...params: SqliteValue[]) =>
-        perform(sql, params, (statement, values) => statement.all(...values).map((row) => ({ ...row }) as Row)),
+        perform(sql, params, (statement, values) =>
+          statement.all(...values).map((row) => ({ ...row }) as Row),
+        ),
     };
   }
 
@@ -108,10 +127,14 @@ function refuseEscapes(sql: string): void {
   const word = FIRST_WORD.exec(sql)?.[1]?.toUpperCase() ?? "";
   if (!ALLOWED.includes(word)) {
     const what = word === "" ? "an empty statement" : word;
-    throw invalidOption(`tx runs ${ALLOWED.join(", ")}, not ${what}: the engine begins and ends the transaction`);
+    throw invalidOption(
+      `tx runs ${ALLOWED.join(", ")}, not ${what}: the engine begins and ends the transaction`,
+    );
   }
   if (word !== "SELECT" && /\btrueup_/i.test(sql.replace(TEXT_LITERAL, ""))) {
-    throw invalidOption("tables named trueup_… are the store's own: tx may read them by SELECT, and not write");
+    throw invalidOption(
+      "tables named trueup_… are the store's own: tx may read them by SELECT, and not write",
+    );
   }
 }
 

@@ -40,13 +40,23 @@ export const appendTopic: Topic = {
       assert.equal(claim.lags, 0);
     });
 
-    test("should answer with one result per entry, in their order, each with a later generation", async ({ store }) => {
-      const results = await store.append([entry("a"), entry("b"), entry("a"), entry("c", { scope: scopeOf("acme") })]);
+    test("should answer with one result per entry, in their order, each with a later generation", async ({
+      store,
+    }) => {
+      const results = await store.append([
+        entry("a"),
+        entry("b"),
+        entry("a"),
+        entry("c", { scope: scopeOf("acme") }),
+      ]);
       assert.deepEqual(
         results.map((result) => result.status),
         ["accepted", "accepted", "accepted", "accepted"],
       );
-      assert.ok((results[2]?.generation ?? 0) > (results[0]?.generation ?? 0), "the second append of a is later");
+      assert.ok(
+        (results[2]?.generation ?? 0) > (results[0]?.generation ?? 0),
+        "the second append of a is later",
+      );
       assert.deepEqual(await store.append([]), []);
     });
 
@@ -66,7 +76,9 @@ export const appendTopic: Topic = {
       assert.equal(claim.generation, again[1]?.generation);
     });
 
-    test("should not take equal event ids of different objects or connections for duplicates", async ({ store }) => {
+    test("should not take equal event ids of different objects or connections for duplicates", async ({
+      store,
+    }) => {
       const results = await store.append([
         entry("a", { eventId: "1" }),
         entry("b", { eventId: "1" }),
@@ -89,7 +101,10 @@ export const appendTopic: Topic = {
       assert.equal((await claimOnly(await work())).eventCount, 3);
     });
 
-    test("should answer a duplicate with the generation that the pending object is at", async ({ store, work }) => {
+    test("should answer a duplicate with the generation that the pending object is at", async ({
+      store,
+      work,
+    }) => {
       const event = entry("a", { eventId: "1" });
       await store.append([event]);
       const later = await appendIds(store, ["a"]);
@@ -108,11 +123,19 @@ export const appendTopic: Topic = {
       await clock.advance(EVENT_TTL_MS - 1_000);
       await store.append([entry("a", { eventId: "young" })]);
       await test.sweepAll();
-      assert.equal((await store.append([entry("a", { eventId: "old" })]))[0]?.status, "duplicate", "not expired yet");
+      assert.equal(
+        (await store.append([entry("a", { eventId: "old" })]))[0]?.status,
+        "duplicate",
+        "not expired yet",
+      );
       await clock.advance(2_000);
       await test.sweepAll();
       assert.equal((await store.append([entry("a", { eventId: "old" })]))[0]?.status, "accepted", "expired");
-      assert.equal((await store.append([entry("a", { eventId: "young" })]))[0]?.status, "duplicate", "not expired yet");
+      assert.equal(
+        (await store.append([entry("a", { eventId: "young" })]))[0]?.status,
+        "duplicate",
+        "not expired yet",
+      );
     });
 
     test("should not shorten a backoff, and keep the attempts of one", async ({ store, work, clock }) => {
@@ -127,7 +150,11 @@ export const appendTopic: Topic = {
       await clock.advance(1_000);
       const claim = await claimOnly(session);
       assert.equal(claim.attempt, 2);
-      assert.equal(claim.eventCount, 2, "the event of before the retry, and the one that came while it waited");
+      assert.equal(
+        claim.eventCount,
+        2,
+        "the event of before the retry, and the one that came while it waited",
+      );
     });
 
     test("should leave a leased object with its holder", async ({ store, work }) => {
@@ -154,21 +181,33 @@ export const appendTopic: Topic = {
       assert.equal((await store.pending(clock.now())).dead, 0);
     });
 
-    test("should move an object from the repair lane to the live one, and not back", async ({ store, work }) => {
+    test("should move an object from the repair lane to the live one, and not back", async ({
+      store,
+      work,
+    }) => {
       const session = await work();
       await appendIds(store, ["a", "b", "c"], { lane: "repair", origin: "reconcile" });
       await appendIds(store, ["b"]);
       await appendIds(store, ["b"], { lane: "repair" });
       const claims = await claimUpTo(session, 10);
       assert.deepEqual(idsOf(claims).slice(0, 1), ["b"], "live work goes first");
-      assert.deepEqual(
-        Object.fromEntries(claims.map((claim) => [claim.ref.id, claim.lane])),
-        { a: "repair", b: "live", c: "repair" },
+      assert.deepEqual(Object.fromEntries(claims.map((claim) => [claim.ref.id, claim.lane])), {
+        a: "repair",
+        b: "live",
+        c: "repair",
+      });
+      assert.equal(
+        claims[0]?.origin,
+        "reconcile",
+        "the origin is that of the append that made the object dirty",
       );
-      assert.equal(claims[0]?.origin, "reconcile", "the origin is that of the append that made the object dirty");
     });
 
-    test("should move an object to the live lane that is appended while it is leased", async ({ store, work, clock }) => {
+    test("should move an object to the live lane that is appended while it is leased", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await appendIds(store, ["a"], { lane: "repair" });
       const claim = await claimOnly(session);
@@ -189,7 +228,9 @@ export const appendTopic: Topic = {
     });
 
     test("should take overlapping calls for one object, and lose none", async ({ store, work }) => {
-      const calls = Array.from({ length: 20 }, (_, call) => store.append([entry("a", { eventId: `${call % 10}` })]));
+      const calls = Array.from({ length: 20 }, (_, call) =>
+        store.append([entry("a", { eventId: `${call % 10}` })]),
+      );
       const statuses = (await Promise.all(calls)).flat().map((result) => result.status);
       assert.equal(statuses.filter((status) => status === "accepted").length, 10, "each of ten ids once");
       assert.equal((await claimOnly(await work())).eventCount, 10);

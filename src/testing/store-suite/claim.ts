@@ -35,7 +35,9 @@ export const claimTopic: Topic = {
       const second = await claimUpTo(session, 3);
       assert.deepEqual(sortedIds([...first, ...second]), numbered("a", 5));
       await expectNothingDue(session, "all of the route is leased");
-      assert.deepEqual(idsOf(await session.claim({ provider: "crm", resource: "deal", limit: 9 })), ["other"]);
+      assert.deepEqual(idsOf(await session.claim({ provider: "crm", resource: "deal", limit: 9 })), [
+        "other",
+      ]);
     });
 
     test("should never give one object to two claims at once", async ({ store, work }) => {
@@ -64,7 +66,10 @@ export const claimTopic: Topic = {
       await appendIds(store, ["t0"], { scope: scopeOf("tiny") });
       const connections = connectionsOf(await claimUpTo(session, 6));
       assert.equal(connections.length, 6);
-      assert.ok(connections.includes("small") && connections.includes("tiny"), `no turn in ${connections.join(", ")}`);
+      assert.ok(
+        connections.includes("small") && connections.includes("tiny"),
+        `no turn in ${connections.join(", ")}`,
+      );
     });
 
     test("should give connections turns from claim to claim", async ({ store, work }) => {
@@ -93,7 +98,11 @@ export const claimTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 3)), ["repair"], "control: it was due all the same");
     });
 
-    test("should take repair work first that has waited longer than the aging time", async ({ store, work, clock }) => {
+    test("should take repair work first that has waited longer than the aging time", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await appendIds(store, ["repair"], { lane: "repair" });
       await clock.advance(REPAIR_AGING_MS + 1_000);
@@ -117,7 +126,11 @@ export const claimTopic: Topic = {
       const now = clock.now();
       await session.settle(claims.map((claim, i) => retry(claim, now + (i + 1) * 5_000)));
       assert.equal(await store.nextDue([ROUTE]), now + 5_000);
-      assert.equal(await store.nextDue([{ provider: "crm", resource: "deal" }]), undefined, "another route has none");
+      assert.equal(
+        await store.nextDue([{ provider: "crm", resource: "deal" }]),
+        undefined,
+        "another route has none",
+      );
       await clock.advance(4_999);
       await expectNothingDue(session, "one millisecond early");
       await clock.advance(1);
@@ -154,10 +167,18 @@ export const claimTopic: Topic = {
       await appendIds(store, ["a"]);
       await session.settle([done(third)]);
       const fresh = await claimOnly(session);
-      assert.deepEqual([fresh.attempt, fresh.lags, fresh.begun], [1, 0, false], "after done it is fresh work");
+      assert.deepEqual(
+        [fresh.attempt, fresh.lags, fresh.begun],
+        [1, 0, false],
+        "after done it is fresh work",
+      );
     });
 
-    test("should make released claims due at once, their attempt not counted", async ({ store, work, clock }) => {
+    test("should make released claims due at once, their attempt not counted", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       await session.settle([retry(await claimOnly(session), clock.now())]);
@@ -172,20 +193,25 @@ export const claimTopic: Topic = {
       assert.deepEqual(await next.settle([done(again)]), ["settled"], "control: the live claim settles");
     });
 
-    test("should count the attempts of a crash, and say that a handler may have begun", async (test) => {
-      const { store } = test;
-      const session = await test.work();
-      await appendIds(store, ["a"]);
-      const claim = await claimOnly(session);
-      assert.deepEqual([claim.attempt, claim.begun], [1, false]);
-      await test.crash();
-      const second = await test.reopen();
-      await test.clock.advance(LEASE_MS + 1);
-      const again = await claimOnly(await test.work(second));
-      assert.deepEqual([again.attempt, again.begun], [2, true]);
-      assert.equal(again.eventCount, 1, "its event is still there");
-      assert.ok(again.fence > claim.fence);
-    }, "durable", "exclusive");
+    test(
+      "should count the attempts of a crash, and say that a handler may have begun",
+      async (test) => {
+        const { store } = test;
+        const session = await test.work();
+        await appendIds(store, ["a"]);
+        const claim = await claimOnly(session);
+        assert.deepEqual([claim.attempt, claim.begun], [1, false]);
+        await test.crash();
+        const second = await test.reopen();
+        await test.clock.advance(LEASE_MS + 1);
+        const again = await claimOnly(await test.work(second));
+        assert.deepEqual([again.attempt, again.begun], [2, true]);
+        assert.equal(again.eventCount, 1, "its event is still there");
+        assert.ok(again.fence > claim.fence);
+      },
+      "durable",
+      "exclusive",
+    );
 
     test("should give what the index knows along with the claim", async ({ store, work }) => {
       const session = await work();

@@ -50,12 +50,22 @@ export const connectionTopic: Topic = {
       await session.settle([done(a), retry(b, clock.now() + 9_000), dead(c)]);
       const counts = await store.counts();
       assert.equal(counts.length, 2);
-      const { lastError, ...ours } = counts.find((one) => one.connection === "default") ?? { lastError: undefined };
+      const { lastError, ...ours } = counts.find((one) => one.connection === "default") ?? {
+        lastError: undefined,
+      };
       assert.deepEqual(ours, { ...SCOPE, dirty: 1, leased: 1, dead: 1, present: 1, oldestDirtySince: start });
       assert.equal(lastError?.code, "HANDLER_FAILED");
       assert.deepEqual(
         counts.find((one) => one.connection === "acme"),
-        { ...ACME, dirty: 1, leased: 0, dead: 0, present: 0, oldestDirtySince: start + 1_000, lastError: undefined },
+        {
+          ...ACME,
+          dirty: 1,
+          leased: 0,
+          dead: 0,
+          present: 0,
+          oldestDirtySince: start + 1_000,
+          lastError: undefined,
+        },
       );
       assert.deepEqual(await store.pending(clock.now()), { due: 1, leased: 1, later: 1, dead: 1 });
       assert.deepEqual(await store.pending(clock.now() + 9_000), { due: 2, leased: 1, later: 0, dead: 1 });
@@ -76,7 +86,11 @@ export const connectionTopic: Topic = {
       await store.forget("crm", "acme");
 
       assert.deepEqual(await store.connections("crm"), ["default"]);
-      assert.deepEqual(await store.lookup(ACME, ["dead", "present", "waiting"]), [undefined, undefined, undefined]);
+      assert.deepEqual(await store.lookup(ACME, ["dead", "present", "waiting"]), [
+        undefined,
+        undefined,
+        undefined,
+      ]);
       assert.equal(await store.countPresent(ACME), 0);
       assert.deepEqual(await store.pauses(), []);
       assert.equal(await store.getCheckpoint(`${connectionKey("crm", "acme")}pass`), undefined);

@@ -103,7 +103,11 @@ export const deadLetterTopic: Topic = {
       );
     });
 
-    test("should make retried dead objects fresh work, due now, with their events", async ({ store, work, clock }) => {
+    test("should make retried dead objects fresh work, due now, with their events", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await makeDead({ store, session }, ["a", "b"]);
       assert.equal(await store.retryDead({}), 2);
@@ -126,7 +130,11 @@ export const deadLetterTopic: Topic = {
       assert.deepEqual(await listAll(store, {}), []);
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
-      assert.deepEqual([claim.attempt, claim.eventCount, claim.begun], [1, 1, false], "its old events are dropped");
+      assert.deepEqual(
+        [claim.attempt, claim.eventCount, claim.begun],
+        [1, 1, false],
+        "its old events are dropped",
+      );
     });
 
     test("should remember of what is discarded that a handler may have begun", async ({ store, work }) => {
@@ -137,7 +145,7 @@ export const deadLetterTopic: Topic = {
       await appendIds(store, ["begun", "not begun"]);
       const claims = await claimUpTo(session, 10);
       assert.deepEqual(Object.fromEntries(claims.map((claim) => [claim.ref.id, claim.begun])), {
-        "begun": true,
+        begun: true,
         "not begun": false,
       });
     });

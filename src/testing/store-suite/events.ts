@@ -12,7 +12,13 @@ export const eventTopic: Topic = {
   define(test) {
     test("should hand events on as they were given, oldest first", async ({ store, work }) => {
       const data = { amount: 12.5, tags: ["ä", null], nested: { ok: true } };
-      const first = entry("a", { eventId: "1", hint: "upsert", version: "2030-01-01T00:00:00Z", data, receivedAt: 5 });
+      const first = entry("a", {
+        eventId: "1",
+        hint: "upsert",
+        version: "2030-01-01T00:00:00Z",
+        data,
+        receivedAt: 5,
+      });
       const second = entry("a", { eventId: "2", origin: "queue" });
       await store.append([first]);
       await store.append([second]);
@@ -82,7 +88,10 @@ export const eventTopic: Topic = {
       assert.deepEqual([claim.hint, claim.hintVersion], ["delete", "n:3"]);
     });
 
-    test("should merge to the hint of the highest version, in whatever order they come", async ({ store, work }) => {
+    test("should merge to the hint of the highest version, in whatever order they come", async ({
+      store,
+      work,
+    }) => {
       await store.append([
         entry("a", { hint: "upsert", version: 9 }),
         entry("a", { hint: "delete", version: 10 }),

@@ -113,7 +113,7 @@ export class StoreTest<Tx> {
 
   readonly work = async (store: Store<Tx> = this.store): Promise<WorkSession<Tx>> => {
     return await store.work({ leaseMs: LEASE_MS });
-  }
+  };
 
   /** Another instance over the same data, open. */
   async reopen(): Promise<Store<Tx>> {

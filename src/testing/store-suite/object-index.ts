@@ -32,11 +32,18 @@ export const indexTopic: Topic = {
       assert.equal(found[1], undefined);
       assert.equal(found[0]?.key, found[3]?.key);
       assert.notEqual(found[0]?.key, found[2]?.key);
-      assert.deepEqual(await store.lookup(scopeOf("acme"), ["a"]), [undefined], "another connection's objects");
+      assert.deepEqual(
+        await store.lookup(scopeOf("acme"), ["a"]),
+        [undefined],
+        "another connection's objects",
+      );
       assert.deepEqual(await store.lookup(SCOPE, []), []);
     });
 
-    test("should say of an object whether it is pending: waiting, leased or dead", async ({ store, work }) => {
+    test("should say of an object whether it is pending: waiting, leased or dead", async ({
+      store,
+      work,
+    }) => {
       const session = await work();
       const pending = async () => (await store.lookup(SCOPE, ["a"]))[0]?.pending;
       await makePresent(store, ["a"]);
@@ -94,7 +101,9 @@ export const indexTopic: Topic = {
       const session = await test.work();
       const mark = await store.counter(SCOPE);
       await makePresent(store, ["a"]);
-      const claims = await session.recordPage(page({ lock: await test.lock("pass"), mark, differing: ["a"] }));
+      const claims = await session.recordPage(
+        page({ lock: await test.lock("pass"), mark, differing: ["a"] }),
+      );
       assert.equal(claims.length, 1);
     });
 

@@ -3,7 +3,17 @@
 import assert from "node:assert/strict";
 import type { Store, WorkSession } from "../../core/store.ts";
 import { LEASE_MS, type StoreTest, type Topic } from "./fixture.ts";
-import { appendIds, claimOnly, claimUpTo, done, idsOf, indexEntry, rejectsWith, SCOPE } from "./words.ts";
+import {
+  appendIds,
+  claimOnly,
+  claimUpTo,
+  done,
+  idsOf,
+  indexEntry,
+  inTime,
+  rejectsWith,
+  SCOPE,
+} from "./words.ts";
 
 /** Asks for the right to work, and lets the time pass that asking may take. */
 async function askInTime<Tx>(test: StoreTest<Tx>, store: Store<Tx>): Promise<WorkSession<Tx>> {
@@ -11,7 +21,7 @@ async function askInTime<Tx>(test: StoreTest<Tx>, store: Store<Tx>): Promise<Wor
   // Unless it is handled at once, a rejection during the wait would count as unhandled.
   asked.catch(() => {});
   await test.clock.advance(LEASE_MS * 2);
-  return await asked;
+  return await inTime(asked, "asking for the right to work should end after `leaseMs`");
 }
 
 export const ownershipTopic: Topic = {
@@ -27,97 +37,131 @@ export const ownershipTopic: Topic = {
       assert.equal(await next.heartbeat(), true);
     });
 
-    test("should be given to one session at a time", async (test) => {
-      const first = await test.work();
-      await appendIds(test.store, ["a"]);
-      const claim = await claimOnly(first);
-      const beating = keepAlive(test, first);
-      await rejectsWith("STORE_IN_USE", askInTime(test, test.store), "a living session holds the store");
-      beating.stop();
-      assert.equal(await first.heartbeat(), true, "asking takes nothing from the holder");
-      assert.deepEqual(await first.settle([done(claim)]), ["settled"]);
-      await first.release();
-      await (await askInTime(test, test.store)).release();
-    }, "exclusive");
+    test(
+      "should be given to one session at a time",
+      async (test) => {
+        const first = await test.work();
+        await appendIds(test.store, ["a"]);
+        const claim = await claimOnly(first);
+        const beating = keepAlive(test, first);
+        await rejectsWith("STORE_IN_USE", askInTime(test, test.store), "a living session holds the store");
+        beating.stop();
+        assert.equal(await first.heartbeat(), true, "asking takes nothing from the holder");
+        assert.deepEqual(await first.settle([done(claim)]), ["settled"]);
+        await first.release();
+        await (await askInTime(test, test.store)).release();
+      },
+      "exclusive",
+    );
 
-    test("should pass to one who waits when it is released", async (test) => {
-      const first = await test.work();
-      await appendIds(test.store, ["a"]);
-      await claimOnly(first);
-      const asked = test.store.work({ leaseMs: LEASE_MS });
-      asked.catch(() => {});
-      await test.clock.advance(1_000);
-      await first.release();
-      await test.clock.advance(LEASE_MS);
-      const second = await asked;
-      assert.equal((await claimOnly(second)).attempt, 1);
-    }, "exclusive");
+    test(
+      "should pass to one who waits when it is released",
+      async (test) => {
+        const first = await test.work();
+        await appendIds(test.store, ["a"]);
+        await claimOnly(first);
+        const asked = test.store.work({ leaseMs: LEASE_MS });
+        asked.catch(() => {});
+        await test.clock.advance(1_000);
+        await first.release();
+        await test.clock.advance(LEASE_MS);
+        const second = await inTime(asked, "the right to work should pass to one who waits");
+        assert.equal((await claimOnly(second)).attempt, 1);
+      },
+      "exclusive",
+    );
 
-    test("should stop waiting when it is told to", async (test) => {
-      const first = await test.work();
-      const stop = new AbortController();
-      const asked = test.store.work({ leaseMs: LEASE_MS, signal: stop.signal });
-      const refused = assert.rejects(asked, /enough/);
-      await test.clock.advance(1_000);
-      stop.abort(new Error("enough"));
-      await test.clock.settle();
-      await refused;
-      assert.equal(await first.heartbeat(), true);
-    }, "exclusive");
+    test(
+      "should stop waiting when it is told to",
+      async (test) => {
+        const first = await test.work();
+        const stop = new AbortController();
+        const asked = test.store.work({ leaseMs: LEASE_MS, signal: stop.signal });
+        asked.catch(() => {});
+        await test.clock.advance(1_000);
+        stop.abort(new Error("enough"));
+        await assert.rejects(inTime(asked, "work should stop waiting when its signal aborts"), /enough/);
+        assert.equal(await first.heartbeat(), true);
+      },
+      "exclusive",
+    );
 
-    test("should be refused to another instance while it is held", async (test) => {
-      const first = await test.work();
-      await appendIds(test.store, ["a"]);
-      const second = await test.reopen();
-      const beating = keepAlive(test, first);
-      await rejectsWith("STORE_IN_USE", askInTime(test, second), "another instance works on the store");
-      beating.stop();
-      await appendIds(second, ["b"]); // who may not work may still append and look
-      assert.equal((await second.lookup(SCOPE, ["a"]))[0]?.pending, true);
-      assert.deepEqual(idsOf(await claimUpTo(first, 10)).toSorted(), ["a", "b"]);
-      await first.release();
-      const next = await askInTime(test, second);
-      assert.equal(await next.heartbeat(), true);
-    }, "reopen", "exclusive");
+    test(
+      "should be refused to another instance while it is held",
+      async (test) => {
+        const first = await test.work();
+        await appendIds(test.store, ["a"]);
+        const second = await test.reopen();
+        const beating = keepAlive(test, first);
+        await rejectsWith("STORE_IN_USE", askInTime(test, second), "another instance works on the store");
+        beating.stop();
+        await appendIds(second, ["b"]); // who may not work may still append and look
+        assert.equal((await second.lookup(SCOPE, ["a"]))[0]?.pending, true);
+        assert.deepEqual(idsOf(await claimUpTo(first, 10)).toSorted(), ["a", "b"]);
+        await first.release();
+        const next = await askInTime(test, second);
+        assert.equal(await next.heartbeat(), true);
+      },
+      "reopen",
+      "exclusive",
+    );
 
-    test("should be taken over from a dead holder, whose leases are void", async (test) => {
-      const first = await test.work();
-      await appendIds(test.store, ["a"]);
-      const old = await claimOnly(first);
-      await test.crash();
-      const second = await test.reopen();
-      assert.equal((await second.lookup(SCOPE, ["a"]))[0]?.pending, true);
-      const next = await askInTime(test, second);
-      const claim = await claimOnly(next);
-      assert.ok(claim.fence > old.fence);
-      assert.deepEqual(await next.settle([done(old, indexEntry({ hash: "stale" }))]), ["lost"]);
-      assert.deepEqual(await next.settle([done(claim, indexEntry({ hash: "live" }))]), ["settled"]);
-      assert.equal((await second.lookup(SCOPE, ["a"]))[0]?.index?.hash, "live");
-    }, "reopen", "exclusive");
+    test(
+      "should be taken over from a dead holder, whose leases are void",
+      async (test) => {
+        const first = await test.work();
+        await appendIds(test.store, ["a"]);
+        const old = await claimOnly(first);
+        await test.crash();
+        const second = await test.reopen();
+        assert.equal((await second.lookup(SCOPE, ["a"]))[0]?.pending, true);
+        const next = await askInTime(test, second);
+        const claim = await claimOnly(next);
+        assert.ok(claim.fence > old.fence);
+        assert.deepEqual(await next.settle([done(old, indexEntry({ hash: "stale" }))]), ["lost"]);
+        assert.deepEqual(await next.settle([done(claim, indexEntry({ hash: "live" }))]), ["settled"]);
+        assert.equal((await second.lookup(SCOPE, ["a"]))[0]?.index?.hash, "live");
+      },
+      "reopen",
+      "exclusive",
+    );
 
-    test("should be shared by several sessions, which never lease one object twice", async (test) => {
-      const second = await test.reopen();
-      const [one, two] = [await test.work(), await test.work(second)];
-      await appendIds(test.store, Array.from({ length: 20 }, (_, n) => `o${n}`));
-      const batches = await Promise.all([one, two, one, two].map((session) => claimUpTo(session, 5)));
-      const ids = idsOf(batches.flat());
-      assert.equal(new Set(ids).size, ids.length, "an object was leased twice");
-      assert.equal(ids.length, 20, "control: everything was claimed");
-    }, "reopen", "shared");
+    test(
+      "should be shared by several sessions, which never lease one object twice",
+      async (test) => {
+        const second = await test.reopen();
+        const [one, two] = [await test.work(), await test.work(second)];
+        await appendIds(
+          test.store,
+          Array.from({ length: 20 }, (_, n) => `o${n}`),
+        );
+        const batches = await Promise.all([one, two, one, two].map((session) => claimUpTo(session, 5)));
+        const ids = idsOf(batches.flat());
+        assert.equal(new Set(ids).size, ids.length, "an object was leased twice");
+        assert.equal(ids.length, 20, "control: everything was claimed");
+      },
+      "reopen",
+      "shared",
+    );
 
-    test("should pass a dead session's leases to the living", async (test) => {
-      const second = await test.reopen();
-      const [one, two] = [await test.work(), await test.work(second)];
-      await appendIds(test.store, ["a"]);
-      const old = await claimOnly(one);
-      await test.crash();
-      const beating = keepAlive(test, two);
-      await test.clock.advance(LEASE_MS * 2);
-      const claim = await claimOnly(two);
-      beating.stop();
-      assert.ok(claim.fence > old.fence);
-      assert.equal(claim.attempt, 2, "a crash counts as an attempt");
-    }, "reopen", "shared");
+    test(
+      "should pass a dead session's leases to the living",
+      async (test) => {
+        const second = await test.reopen();
+        const [one, two] = [await test.work(), await test.work(second)];
+        await appendIds(test.store, ["a"]);
+        const old = await claimOnly(one);
+        await test.crash();
+        const beating = keepAlive(test, two);
+        await test.clock.advance(LEASE_MS * 2);
+        const claim = await claimOnly(two);
+        beating.stop();
+        assert.ok(claim.fence > old.fence);
+        assert.equal(claim.attempt, 2, "a crash counts as an attempt");
+      },
+      "reopen",
+      "shared",
+    );
   },
 };
 

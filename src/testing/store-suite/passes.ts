@@ -46,12 +46,21 @@ export const passTopic: Topic = {
       const lock = await test.lock("pass");
       const mark = await store.counter(SCOPE);
       const claims = await session.recordPage(
-        page({ lock, mark, differing: ["known", "new"], seen: ["known", "new", "same"], checkpoint: '{"page":1}' }),
+        page({
+          lock,
+          mark,
+          differing: ["known", "new"],
+          seen: ["known", "new", "same"],
+          checkpoint: '{"page":1}',
+        }),
       );
       assert.deepEqual(sortedIds(claims), ["known", "new"]);
       for (const claim of claims) {
         assert.ok(claim.fence > mark, "the lease is later than the mark");
-        assert.deepEqual([claim.attempt, claim.eventCount, claim.lane, claim.origin], [1, 0, "repair", "reconcile"]);
+        assert.deepEqual(
+          [claim.attempt, claim.eventCount, claim.lane, claim.origin],
+          [1, 0, "repair", "reconcile"],
+        );
         assert.deepEqual(claim.index, claim.ref.id === "known" ? index : undefined);
         assert.equal(claim.dirtySince, clock.now());
       }
@@ -65,7 +74,10 @@ export const passTopic: Topic = {
       const session = await test.work();
       const lock = await test.lock("pass");
       const mark = await test.store.counter(SCOPE);
-      assert.deepEqual(await session.recordPage(page({ lock, mark, differing: ["a", "b"], lease: false })), []);
+      assert.deepEqual(
+        await session.recordPage(page({ lock, mark, differing: ["a", "b"], lease: false })),
+        [],
+      );
       const claims = await claimUpTo(session, 10);
       assert.deepEqual(sortedIds(claims), ["a", "b"]);
       for (const claim of claims) assert.deepEqual([claim.lane, claim.origin], ["repair", "reconcile"]);
@@ -88,7 +100,11 @@ export const passTopic: Topic = {
       assert.deepEqual(idsOf(leased), ["untouched"], "only what nobody touched is leased from the page");
       const claims = await claimUpTo(session, 10);
       assert.deepEqual(sortedIds(claims), ["forgotten", "handled", "waiting"], "the others are due as usual");
-      assert.equal(claims.find((claim) => claim.ref.id === "waiting")?.lane, "live", "what waits keeps its lane");
+      assert.equal(
+        claims.find((claim) => claim.ref.id === "waiting")?.lane,
+        "live",
+        "what waits keeps its lane",
+      );
       assert.equal(claims.find((claim) => claim.ref.id === "handled")?.lane, "repair");
     });
 
@@ -112,7 +128,9 @@ export const passTopic: Topic = {
       await appendIds(store, ["a"]);
       await session.settle([done(await claimOnly(session))]);
       const mark = await store.counter(SCOPE);
-      const claims = await session.recordPage(page({ lock: await test.lock("pass"), mark, differing: ["a"] }));
+      const claims = await session.recordPage(
+        page({ lock: await test.lock("pass"), mark, differing: ["a"] }),
+      );
       assert.deepEqual(idsOf(claims), ["a"]);
     });
 
@@ -151,10 +169,18 @@ export const passTopic: Topic = {
         if (claim.ref.id === "d") await session.settle([done(claim)]);
         if (claim.ref.id === "e") await session.settle([dead(claim)]);
       }
-      assert.deepEqual(await unseenIds(test, mark), ["f"], "seen, pending, dead and touched ones are left out");
+      assert.deepEqual(
+        await unseenIds(test, mark),
+        ["f"],
+        "seen, pending, dead and touched ones are left out",
+      );
       const later = await store.counter(SCOPE);
       assert.deepEqual(await unseenIds(test, later), ["d", "f"], "d was not touched after this mark");
-      assert.deepEqual(await unseenIds(test, mark, "another pass"), ["a", "b", "f"], "passes see for themselves");
+      assert.deepEqual(
+        await unseenIds(test, mark, "another pass"),
+        ["a", "b", "f"],
+        "passes see for themselves",
+      );
     });
 
     test("should hand out what was not seen window by window", async (test) => {
@@ -163,7 +189,9 @@ export const passTopic: Topic = {
       await makePresent(store, ids);
       const mark = await store.counter(SCOPE);
       const session = await test.work();
-      await session.recordPage(page({ lock: await test.lock("pass"), mark, seen: ids.filter((_, n) => n % 5 === 0) }));
+      await session.recordPage(
+        page({ lock: await test.lock("pass"), mark, seen: ids.filter((_, n) => n % 5 === 0) }),
+      );
       const found: string[] = [];
       let after: string | undefined;
       for (;;) {
@@ -199,7 +227,9 @@ export const passTopic: Topic = {
     test("should return a page's claims to the normal road when the session is released", async (test) => {
       const session = await test.work();
       const mark = await test.store.counter(SCOPE);
-      const claims = await session.recordPage(page({ lock: await test.lock("pass"), mark, differing: ["a"] }));
+      const claims = await session.recordPage(
+        page({ lock: await test.lock("pass"), mark, differing: ["a"] }),
+      );
       await session.release();
       const next = await test.work();
       assert.equal((await claimId(next, "a")).attempt, 1);

@@ -36,7 +36,11 @@ export const pauseTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 10)), ["paused"]);
     });
 
-    test("should hold back what is appended or becomes due during the pause", async ({ store, work, clock }) => {
+    test("should hold back what is appended or becomes due during the pause", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await appendIds(store, ["retried"]);
       await session.settle([retry(await claimOnly(session), clock.now() + 1_000)]);
@@ -93,7 +97,10 @@ export const pauseTopic: Topic = {
       assert.equal((await store.pauses()).length, 2, "one that has ended can be followed by any other");
     });
 
-    test("should not count paused work as the next due, nor as due before the pause ends", async ({ store, clock }) => {
+    test("should not count paused work as the next due, nor as due before the pause ends", async ({
+      store,
+      clock,
+    }) => {
       const now = clock.now();
       await appendIds(store, ["a", "b"]);
       assert.equal(await store.nextDue([ROUTE]), now);

@@ -86,11 +86,19 @@ export const settleTopic: Topic = {
       const next = await claimOnly(session);
       assert.deepEqual(next.index, index, "what the claim brought is recorded all the same");
       assert.deepEqual([next.attempt, next.lags, next.generation], [1, 0, generation]);
-      assert.deepEqual(await session.settle([done(next)]), ["settled"], "control: nothing was appended this time");
+      assert.deepEqual(
+        await session.settle([done(next)]),
+        ["settled"],
+        "control: nothing was appended this time",
+      );
       await expectNothingDue(session, "it is done");
     });
 
-    test("should refuse a claim that was settled before, whatever it says", async ({ store, work, clock }) => {
+    test("should refuse a claim that was settled before, whatever it says", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -165,7 +173,11 @@ export const settleTopic: Topic = {
       assert.deepEqual([next.attempt, next.eventCount], [2, 2]);
     });
 
-    test("should make fresh work of a death that something was appended to meanwhile", async ({ store, work, clock }) => {
+    test("should make fresh work of a death that something was appended to meanwhile", async ({
+      store,
+      work,
+      clock,
+    }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -174,7 +186,11 @@ export const settleTopic: Topic = {
       assert.deepEqual(await store.pending(clock.now()), { due: 1, leased: 0, later: 0, dead: 0 });
       const next = await claimOnly(session);
       assert.deepEqual([next.attempt, next.eventCount], [1, 2]);
-      assert.deepEqual(await session.settle([dead(next)]), ["settled"], "control: this time nothing was appended");
+      assert.deepEqual(
+        await session.settle([dead(next)]),
+        ["settled"],
+        "control: this time nothing was appended",
+      );
       assert.equal((await store.pending(clock.now())).dead, 1);
     });
 

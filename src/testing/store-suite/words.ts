@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import { systemClock } from "../../core/clock.ts";
 import { dedupeKey, type Hint, type ObjectRef, type Origin, type Scope } from "../../core/event.ts";
 import type {
   AppendEntry,
@@ -72,7 +73,11 @@ export function entry(id: string, options: EntryOptions = {}): AppendEntry {
 }
 
 /** Appends one entry for each id and returns the last generation. */
-export async function appendIds<Tx>(store: Store<Tx>, ids: readonly string[], options?: EntryOptions): Promise<number> {
+export async function appendIds<Tx>(
+  store: Store<Tx>,
+  ids: readonly string[],
+  options?: EntryOptions,
+): Promise<number> {
   const results = await store.append(ids.map((id) => entry(id, options)));
   return results.at(-1)?.generation ?? 0;
 }
@@ -84,7 +89,11 @@ export async function claimUpTo<Tx>(session: WorkSession<Tx>, limit: number): Pr
 /** Claims what must be the only object that is due. */
 export async function claimOnly<Tx>(session: WorkSession<Tx>): Promise<Claim> {
   const claims = await claimUpTo(session, 10);
-  assert.equal(claims.length, 1, `one object should be claimable, not ${claims.length} (${idsOf(claims).join(", ")})`);
+  assert.equal(
+    claims.length,
+    1,
+    `one object should be claimable, not ${claims.length} (${idsOf(claims).join(", ")})`,
+  );
   return claims[0] as Claim;
 }
 
@@ -110,7 +119,15 @@ export function sortedIds(items: readonly { readonly ref: ObjectRef }[]): string
 }
 
 export function indexEntry(overrides: Partial<IndexEntry> = {}): IndexEntry {
-  return { state: "present", version: "n:1", hash: "h1", rowHash: null, revision: 1, evidence: 1, ...overrides };
+  return {
+    state: "present",
+    version: "n:1",
+    hash: "h1",
+    rowHash: null,
+    revision: 1,
+    evidence: 1,
+    ...overrides,
+  };
 }
 
 export function failure(code = "HANDLER_FAILED", at = 0): FailureRecord {
@@ -121,7 +138,11 @@ export function done(claim: Claim, index: IndexEntry | null = indexEntry(), notB
   return { claim, kind: "done", index, notBefore };
 }
 
-export function retry(claim: Claim, due: number, options: Partial<Settlement & { kind: "retry" }> = {}): Settlement {
+export function retry(
+  claim: Claim,
+  due: number,
+  options: Partial<Settlement & { kind: "retry" }> = {},
+): Settlement {
   return { claim, kind: "retry", due, attempts: claim.attempt, lags: claim.lags, begun: false, ...options };
 }
 
@@ -137,13 +158,21 @@ export async function makeDead<Tx>(
 ): Promise<void> {
   const scope = options.scope ?? SCOPE;
   await store.append(ids.map((id) => entry(id, { scope, eventId: `event of ${id}` })));
-  const claims = await session.claim({ provider: scope.provider, resource: scope.resource, limit: ids.length });
+  const claims = await session.claim({
+    provider: scope.provider,
+    resource: scope.resource,
+    limit: ids.length,
+  });
   assert.deepEqual(sortedIds(claims), ids.toSorted(), "what is to be made dead should be claimable");
   await session.settle(claims.map((claim) => dead(claim, { begun: options.begun ?? false })));
 }
 
 /** Puts objects into the index without any work being left. */
-export async function makePresent<Tx>(store: Store<Tx>, ids: readonly string[], scope: Scope = SCOPE): Promise<void> {
+export async function makePresent<Tx>(
+  store: Store<Tx>,
+  ids: readonly string[],
+  scope: Scope = SCOPE,
+): Promise<void> {
   const written = await store.record(
     scope,
     ids.map((id) => ({ id, index: indexEntry() })),
@@ -158,6 +187,22 @@ export function page(given: Partial<PageRecord> & Pick<PageRecord, "lock" | "mar
 
 /** The pass that tests make pages of. */
 export const PASS = "pass:contacts";
+
+/** Real time that a call gets which should be over already; only a store that fails makes a test wait for it. */
+const PATIENCE_MS = 3_000;
+
+/** The call's result; fails, rather than hang, when it does not come. */
+export async function inTime<T>(call: Promise<T>, why: string): Promise<T> {
+  let cancel = () => {};
+  const tooLate = new Promise<never>((_, reject) => {
+    cancel = systemClock.setTimer(() => reject(new assert.AssertionError({ message: why })), PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([call, tooLate]);
+  } finally {
+    cancel();
+  }
+}
 
 /** The call must reject with a TrueupError of this code. */
 export async function rejectsWith(code: string, call: Promise<unknown>, why: string): Promise<void> {

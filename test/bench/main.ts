@@ -1,0 +1,33 @@
+/** `npm run bench [-- ingest drain reconcile storm] [-- --rounds 5]` */
+import { parseArgs } from "node:util";
+import { drain } from "./drain.ts";
+import { ingest } from "./ingest.ts";
+import { reconcile } from "./reconcile.ts";
+import { printRows, type Row } from "./report.ts";
+import { storm } from "./storm.ts";
+
+const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
+  ingest,
+  drain,
+  storm,
+  reconcile,
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: "string", default: "5" } },
+});
+const chosen = positionals.length === 0 ? Object.keys(scenarios) : positionals;
+const unknown = chosen.filter((name) => scenarios[name] === undefined);
+if (unknown.length > 0)
+  throw new Error(
+    `no benchmark is named ${unknown.join(", ")}; there are ${Object.keys(scenarios).join(", ")}`,
+  );
+
+console.log(
+  `Medians of ${values.rounds} rounds; "×" is the median ratio of paired rounds, trueup to what it stands beside.`,
+);
+for (const name of chosen) {
+  console.log(`\n${name}`);
+  printRows(await scenarios[name]!(Number(values.rounds)));
+}
