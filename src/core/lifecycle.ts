@@ -44,6 +44,9 @@ export class Lifecycle {
   #ending: Promise<void> = Promise.resolve();
   #holders = 0;
   #allLeft: (() => void) | undefined;
+  /** What `start` began. */
+  #work: { readonly shift: Shift; readonly worker: Worker } | undefined;
+  /** Whom new work wakes: the worker of `start`, or of a tick. */
   #worker: Worker | undefined;
   #scheduler: Scheduler | undefined;
   #starting: Promise<void> | undefined;
@@ -113,10 +116,23 @@ export class Lifecycle {
 
   async #beginWork(): Promise<void> {
     const shift = await this.#join();
-    this.#worker = this.#makeWorker(shift);
-    this.#worker.start();
-    shift.ended.signal.addEventListener("abort", () => void this.#regain(shift), { once: true });
+    const worker = this.#makeWorker(shift);
+    this.#work = { shift, worker };
+    this.#worker = worker;
+    worker.start();
+    shift.ended.signal.addEventListener("abort", () => void this.#regain(), { once: true });
     this.#sweepLater();
+  }
+
+  /** Stops what `#beginWork` began, once. */
+  async #endWork(): Promise<void> {
+    const work = this.#work;
+    if (work === undefined) return;
+    await work.worker.stop();
+    if (this.#work !== work) return; // another caller was first
+    this.#work = undefined;
+    this.#worker = undefined;
+    await this.#leave(work.shift);
   }
 
   #beginSchedules(): void {
@@ -176,11 +192,16 @@ export class Lifecycle {
     try {
       if (route.resource.list !== undefined) {
         const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);
-        const report = await shift.reconciler.reconcile(route, claim.ref, {
-          mode: route.resource.onHint,
-          handle: "changed",
-          signal,
-        });
+        const { provider, connection, resource } = claim.ref;
+        const report = await shift.reconciler.reconcile(
+          route,
+          { provider, connection, resource },
+          {
+            mode: route.resource.onHint,
+            handle: "changed",
+            signal,
+          },
+        );
         if (!report.complete) throw stopped();
       }
       await shift.runner.passDone(route, claim);
@@ -190,11 +211,9 @@ export class Lifecycle {
   }
 
   /** Another process took over. Works again as soon as the store can be had, so as never to live on idle. */
-  async #regain(lost: Shift): Promise<void> {
+  async #regain(): Promise<void> {
     const { clock, hooks, limits } = this.#options;
-    await this.#worker?.stop();
-    this.#worker = undefined;
-    await this.#leave(lost);
+    await this.#endWork();
     while (this.#stopping === undefined) {
       try {
         await sleep(clock, limits.leaseMs * REGAIN, this.#stop.signal);
@@ -221,7 +240,11 @@ export class Lifecycle {
       const late = sleep(clock, timeoutMs, timer.signal).catch(() => {});
       try {
         await Promise.race([scheduler.runDue(), late]);
-        while (clock.monotonic() < deadline && !(worker.quiet && (await idle()))) {
+        while (
+          !this.#stop.signal.aborted &&
+          clock.monotonic() < deadline &&
+          !(worker.quiet && (await idle()))
+        ) {
           await Promise.race([sleep(clock, TICK_POLL_MS), late]);
         }
       } finally {
@@ -246,13 +269,17 @@ export class Lifecycle {
     this.#cancelSweep();
     await this.#starting?.catch(() => {});
     const shift = await this.#shift?.catch(() => undefined);
-    const cancelDeadline = clock.setTimer(() => shift?.abort(reason), timeoutMs);
-    await Promise.allSettled([sources.stop(reason), this.#scheduler?.stop(reason), this.#worker?.stop()]);
-    if (this.#worker !== undefined && shift !== undefined) await this.#leave(shift);
-    this.#worker = undefined;
-    // Calls of `reconcile` and `verify` leave by themselves: their signal has aborted.
+    const late = new AbortController();
+    const deadline = sleep(clock, timeoutMs, late.signal).then(
+      () => shift?.abort(reason),
+      () => {},
+    );
+    // A source that does not heed its signal must not keep the process: after the deadline nobody waits for it.
+    await Promise.race([sources.stop(reason), deadline]);
+    await Promise.all([this.#scheduler?.stop(reason), this.#endWork()]);
+    // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
-    cancelDeadline();
+    late.abort();
     await apis.close();
     if (this.#opened === undefined) return;
     await this.#opened

@@ -120,7 +120,8 @@ function judgeGone(resource: AnyResource, claim: Claim): Verdict {
     revision: resource.revision,
     evidence: claim.fence,
   };
-  if (index?.state === "present" || claim.forced || (index === undefined && claim.begun)) {
+  // Where a handler may have begun, the user's copy may hold what the index knows nothing of.
+  if (index?.state === "present" || claim.forced || claim.begun) {
     return { kind: "handle", change: "delete", regressed: false, index: tombstone };
   }
   return { kind: "unchanged", index: index === undefined ? null : tombstone };
@@ -140,7 +141,8 @@ function judgeObject(
     revision: resource.revision,
     evidence: claim.fence,
   };
-  if (!claim.forced && index?.state === "present") {
+  // Where a handler may have begun with another state, the copy may hold that one, though the index and the API agree.
+  if (!claim.forced && !claim.begun && index?.state === "present") {
     if (index.revision !== resource.revision) {
       if (resource.onRevision === "adopt" && !versionsDiffer(index.version, evidence.version))
         return { kind: "unchanged", index: next };

@@ -6,4 +6,8 @@
 
 export { TestClock } from "./test-clock.ts";
 export { testStore } from "./store-suite.ts";
-export type { StoreSuiteOptions, TestRunner } from "./store-suite/fixture.ts";
+export type { StoreSuiteOptions, TestRunner, TransactionProbe } from "./store-suite/fixture.ts";
+export { createChange } from "./create-change.ts";
+export type { ChangeParts } from "./create-change.ts";
+export { testEngine } from "./test-engine.ts";
+export type { RecordedEvent, TestEngine } from "./test-engine.ts";

@@ -1,4 +1,8 @@
-/** Appending: what is new, what is a duplicate, and when the object becomes due. @module */
+/**
+ * Appending: what is new, what is a duplicate, and when the object becomes due.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import { WHOLE_RESOURCE } from "../../core/event.ts";
@@ -21,8 +25,8 @@ import {
 
 export const appendTopic: Topic = {
   name: "append",
-  define(test) {
-    test("should make a new object due at once", async ({ store, work, clock }) => {
+  define(it) {
+    it("should make a new object due at once", async ({ store, work, clock }) => {
       const session = await work();
       await expectNothingDue(session, "nothing was appended yet");
       const [result] = await store.append([entry("a", { eventId: "1", hint: "upsert", version: 7 })]);
@@ -40,7 +44,7 @@ export const appendTopic: Topic = {
       assert.equal(claim.lags, 0);
     });
 
-    test("should answer with one result per entry, in their order, each with a later generation", async ({
+    it("should answer with one result per entry, in their order, each with a later generation", async ({
       store,
     }) => {
       const results = await store.append([
@@ -60,7 +64,7 @@ export const appendTopic: Topic = {
       assert.deepEqual(await store.append([]), []);
     });
 
-    test("should take an event id once, in one call and in several", async ({ store, work }) => {
+    it("should take an event id once, in one call and in several", async ({ store, work }) => {
       const first = await store.append([entry("a", { eventId: "1" }), entry("a", { eventId: "1" })]);
       assert.deepEqual(
         first.map((result) => result.status),
@@ -76,7 +80,7 @@ export const appendTopic: Topic = {
       assert.equal(claim.generation, again[1]?.generation);
     });
 
-    test("should not take equal event ids of different objects or connections for duplicates", async ({
+    it("should not take equal event ids of different objects or connections for duplicates", async ({
       store,
     }) => {
       const results = await store.append([
@@ -91,7 +95,7 @@ export const appendTopic: Topic = {
       );
     });
 
-    test("should never take an entry without a dedupe key for a duplicate", async ({ store, work }) => {
+    it("should never take an entry without a dedupe key for a duplicate", async ({ store, work }) => {
       const results = await store.append([entry("a"), entry("a")]);
       const again = await store.append([entry("a")]);
       assert.deepEqual(
@@ -101,7 +105,7 @@ export const appendTopic: Topic = {
       assert.equal((await claimOnly(await work())).eventCount, 3);
     });
 
-    test("should answer a duplicate with the generation that the pending object is at", async ({
+    it("should answer a duplicate with the generation that the pending object is at", async ({
       store,
       work,
     }) => {
@@ -117,7 +121,7 @@ export const appendTopic: Topic = {
       await expectNothingDue(session, "a duplicate makes no work");
     });
 
-    test("should keep an event id for its time to live, and forget it by sweeping", async (test) => {
+    it("should keep an event id for its time to live, and forget it by sweeping", async (test) => {
       const { store, clock } = test;
       await store.append([entry("a", { eventId: "old" })]);
       await clock.advance(EVENT_TTL_MS - 1_000);
@@ -138,7 +142,7 @@ export const appendTopic: Topic = {
       );
     });
 
-    test("should not shorten a backoff, and keep the attempts of one", async ({ store, work, clock }) => {
+    it("should not shorten a backoff, and keep the attempts of one", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const due = clock.now() + 10_000;
@@ -157,7 +161,7 @@ export const appendTopic: Topic = {
       );
     });
 
-    test("should leave a leased object with its holder", async ({ store, work }) => {
+    it("should leave a leased object with its holder", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -167,7 +171,7 @@ export const appendTopic: Topic = {
       assert.deepEqual(idsOf([await claimOnly(session)]), ["a"]);
     });
 
-    test("should revive a dead object as fresh work, due now", async ({ store, work, clock }) => {
+    it("should revive a dead object as fresh work, due now", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       await session.settle([retry(await claimOnly(session), clock.now())]);
@@ -181,7 +185,7 @@ export const appendTopic: Topic = {
       assert.equal((await store.pending(clock.now())).dead, 0);
     });
 
-    test("should move an object from the repair lane to the live one, and not back", async ({
+    it("should move an object from the repair lane to the live one, and not back", async ({
       store,
       work,
     }) => {
@@ -203,7 +207,7 @@ export const appendTopic: Topic = {
       );
     });
 
-    test("should move an object to the live lane that is appended while it is leased", async ({
+    it("should move an object to the live lane that is appended while it is leased", async ({
       store,
       work,
       clock,
@@ -216,7 +220,7 @@ export const appendTopic: Topic = {
       assert.equal((await claimOnly(session)).lane, "live");
     });
 
-    test("should queue a resource as a whole like an object that no index holds", async ({ store, work }) => {
+    it("should queue a resource as a whole like an object that no index holds", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, [WHOLE_RESOURCE]);
       await appendIds(store, [WHOLE_RESOURCE]);
@@ -227,7 +231,7 @@ export const appendTopic: Topic = {
       assert.equal(await store.countPresent(SCOPE), 0);
     });
 
-    test("should take overlapping calls for one object, and lose none", async ({ store, work }) => {
+    it("should take overlapping calls for one object, and lose none", async ({ store, work }) => {
       const calls = Array.from({ length: 20 }, (_, call) =>
         store.append([entry("a", { eventId: `${call % 10}` })]),
       );

@@ -1,4 +1,8 @@
-/** Claiming: what, in which order, and never twice at once. @module */
+/**
+ * Claiming: what, in which order, and never twice at once.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import { type Claim, REPAIR_AGING_MS } from "../../core/store.ts";
@@ -24,8 +28,8 @@ const connectionsOf = (claims: readonly Claim[]) => claims.map((claim) => claim.
 
 export const claimTopic: Topic = {
   name: "claim",
-  define(test) {
-    test("should lease at most `limit` objects of the route, and each once", async ({ store, work }) => {
+  define(it) {
+    it("should lease at most `limit` objects of the route, and each once", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, numbered("a", 5));
       await appendIds(store, ["other"], { scope: { ...SCOPE, resource: "deal" } });
@@ -40,7 +44,7 @@ export const claimTopic: Topic = {
       ]);
     });
 
-    test("should never give one object to two claims at once", async ({ store, work }) => {
+    it("should never give one object to two claims at once", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, numbered("a", 30));
       const batches = await Promise.all(Array.from({ length: 10 }, () => claimUpTo(session, 5)));
@@ -49,7 +53,7 @@ export const claimTopic: Topic = {
       assert.equal(claims.length, 30, "control: everything was claimed");
     });
 
-    test("should claim what was appended first, first", async ({ store, work, clock }) => {
+    it("should claim what was appended first, first", async ({ store, work, clock }) => {
       const session = await work();
       for (const id of ["first", "second", "third"]) {
         await appendIds(store, [id]);
@@ -59,7 +63,7 @@ export const claimTopic: Topic = {
       assert.deepEqual(idsOf(claimed.flat()), ["first", "second", "third"]);
     });
 
-    test("should give connections turns within one claim", async ({ store, work }) => {
+    it("should give connections turns within one claim", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, numbered("big", 100), { scope: scopeOf("big") });
       await appendIds(store, ["s0"], { scope: scopeOf("small") });
@@ -72,7 +76,7 @@ export const claimTopic: Topic = {
       );
     });
 
-    test("should give connections turns from claim to claim", async ({ store, work }) => {
+    it("should give connections turns from claim to claim", async ({ store, work }) => {
       const session = await work();
       for (const name of ["one", "two", "three"]) {
         await appendIds(store, numbered(name, 10), { scope: scopeOf(name) });
@@ -87,7 +91,7 @@ export const claimTopic: Topic = {
       }
     });
 
-    test("should take live work before repair work", async ({ store, work, clock }) => {
+    it("should take live work before repair work", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["repair"], { lane: "repair" });
       await clock.advance(REPAIR_AGING_MS - 1_000);
@@ -98,7 +102,7 @@ export const claimTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 3)), ["repair"], "control: it was due all the same");
     });
 
-    test("should take repair work first that has waited longer than the aging time", async ({
+    it("should take repair work first that has waited longer than the aging time", async ({
       store,
       work,
       clock,
@@ -111,7 +115,7 @@ export const claimTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 1)), ["live"]);
     });
 
-    test("should pass connections over that it is told to", async ({ store, work }) => {
+    it("should pass connections over that it is told to", async ({ store, work }) => {
       const session = await work();
       for (const name of ["a", "b", "c"]) await appendIds(store, [name], { scope: scopeOf(name) });
       const claims = await session.claim({ ...ROUTE, limit: 10, exceptConnections: ["a", "c", "unknown"] });
@@ -119,7 +123,7 @@ export const claimTopic: Topic = {
       assert.deepEqual(sortedIds(await claimUpTo(session, 10)), ["a", "c"], "they keep their work");
     });
 
-    test("should claim nothing before it is due", async ({ store, work, clock }) => {
+    it("should claim nothing before it is due", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a", "b"]);
       const claims = await claimUpTo(session, 2);
@@ -140,7 +144,7 @@ export const claimTopic: Topic = {
       assert.equal(await store.nextDue([ROUTE]), undefined, "leased objects are not waiting");
     });
 
-    test("should raise the fence with each lease", async ({ store, work, clock }) => {
+    it("should raise the fence with each lease", async ({ store, work, clock }) => {
       const session = await work();
       const generation = await appendIds(store, ["a"]);
       let last = generation;
@@ -153,7 +157,7 @@ export const claimTopic: Topic = {
       }
     });
 
-    test("should count attempts as the last retry says", async ({ store, work, clock }) => {
+    it("should count attempts as the last retry says", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const first = await claimOnly(session);
@@ -174,7 +178,7 @@ export const claimTopic: Topic = {
       );
     });
 
-    test("should make released claims due at once, their attempt not counted", async ({
+    it("should make released claims due at once, their attempt not counted", async ({
       store,
       work,
       clock,
@@ -193,7 +197,7 @@ export const claimTopic: Topic = {
       assert.deepEqual(await next.settle([done(again)]), ["settled"], "control: the live claim settles");
     });
 
-    test(
+    it(
       "should count the attempts of a crash, and say that a handler may have begun",
       async (test) => {
         const { store } = test;
@@ -213,7 +217,7 @@ export const claimTopic: Topic = {
       "exclusive",
     );
 
-    test("should give what the index knows along with the claim", async ({ store, work }) => {
+    it("should give what the index knows along with the claim", async ({ store, work }) => {
       const session = await work();
       const index = indexEntry({ version: "s:etag", hash: "h9", rowHash: "r9", revision: 4, evidence: 12 });
       await store.record(SCOPE, [{ id: "a", index }]);

@@ -1,8 +1,12 @@
-/** Committing the user's writes and the settling in one transaction; for transactional stores. @module */
+/**
+ * Committing the user's writes and the settling in one transaction; for transactional stores.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { WorkSession } from "../../core/store.ts";
-import type { StoreTest, Topic, TransactionProbe } from "./fixture.ts";
+import type { StoreTest, Topic } from "./fixture.ts";
 import {
   appendIds,
   claimId,
@@ -22,9 +26,9 @@ const TIMEOUT_MS = 5_000;
 interface CommitTest<Tx> {
   readonly session: WorkSession<Tx>;
   readonly commit: NonNullable<WorkSession<Tx>["commit"]>;
-  readonly write: TransactionProbe<Tx>["write"];
+  readonly write: (tx: Tx, line: string) => void | Promise<void>;
   /** Fails unless exactly these lines are committed. */
-  lines(expected: readonly string[], why: string): Promise<void>;
+  readonly lines: (expected: readonly string[], why: string) => Promise<void>;
 }
 
 async function begin<Tx>(test: StoreTest<Tx>): Promise<CommitTest<Tx>> {
@@ -46,13 +50,13 @@ async function begin<Tx>(test: StoreTest<Tx>): Promise<CommitTest<Tx>> {
 
 export const commitTopic: Topic = {
   name: "commit",
-  define(test) {
-    test("should exist exactly where the store says that it is transactional", async ({ store, work }) => {
+  define(it) {
+    it("should exist exactly where the store says that it is transactional", async ({ store, work }) => {
       const session = await work();
       assert.equal(typeof session.commit === "function", store.guarantees.transactional);
     });
 
-    test(
+    it(
       "should write the user's lines and the settling together",
       async (test) => {
         const { session, commit, write, lines } = await begin(test);
@@ -76,7 +80,7 @@ export const commitTopic: Topic = {
       "transactional",
     );
 
-    test(
+    it(
       "should answer dirty when something was appended meanwhile",
       async (test) => {
         const { session, commit, write } = await begin(test);
@@ -90,7 +94,7 @@ export const commitTopic: Topic = {
       "transactional",
     );
 
-    test(
+    it(
       "should write nothing when the callback rejects, and leave the lease",
       async (test) => {
         const { session, commit, write, lines } = await begin(test);
@@ -114,7 +118,7 @@ export const commitTopic: Topic = {
       "transactional",
     );
 
-    test(
+    it(
       "should roll back a callback that takes too long",
       async (test) => {
         const { session, commit, write, lines } = await begin(test);
@@ -146,7 +150,7 @@ export const commitTopic: Topic = {
       "transactional",
     );
 
-    test(
+    it(
       "should refuse a lost lease without calling back",
       async (test) => {
         const { session, commit, write, lines } = await begin(test);
@@ -163,7 +167,7 @@ export const commitTopic: Topic = {
       "transactional",
     );
 
-    test(
+    it(
       "should tell which of several leases are live, and settle those",
       async (test) => {
         const { session, commit, write, lines } = await begin(test);
@@ -187,7 +191,7 @@ export const commitTopic: Topic = {
       "transactional",
     );
 
-    test(
+    it(
       "should keep overlapping commits apart, and apply each once",
       async (test) => {
         const { session, commit, write, lines } = await begin(test);

@@ -1,4 +1,8 @@
-/** Connections: which are known, what is left to do on them, and forgetting one. @module */
+/**
+ * Connections: which are known, what is left to do on them, and forgetting one.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import { connectionKey } from "../../core/store.ts";
@@ -22,8 +26,8 @@ const ACME = scopeOf("acme");
 
 export const connectionTopic: Topic = {
   name: "connections and counts",
-  define(test) {
-    test("should know the connections of what was appended and recorded", async ({ store }) => {
+  define(it) {
+    it("should know the connections of what was appended and recorded", async ({ store }) => {
       assert.deepEqual(await store.connections("crm"), []);
       await appendIds(store, ["a"], { scope: ACME });
       await appendIds(store, ["b"], { scope: { ...ACME, resource: "deal" } });
@@ -33,7 +37,7 @@ export const connectionTopic: Topic = {
       assert.deepEqual(await store.connections("shop"), ["gamma"]);
     });
 
-    test("should count work and objects by scope", async ({ store, work, clock }) => {
+    it("should count work and objects by scope", async ({ store, work, clock }) => {
       const session = await work();
       const start = clock.now();
       await appendIds(store, ["a", "b", "c", "d"]);
@@ -71,7 +75,7 @@ export const connectionTopic: Topic = {
       assert.deepEqual(await store.pending(clock.now() + 9_000), { due: 2, leased: 1, later: 0, dead: 1 });
     });
 
-    test("should forget all of a connection, and nothing else", async (test) => {
+    it("should forget all of a connection, and nothing else", async (test) => {
       const { store, clock } = test;
       const session = await test.work();
       for (const scope of [SCOPE, ACME]) await makeDead({ store, session }, ["dead"], { scope });
@@ -102,7 +106,7 @@ export const connectionTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 10)), ["waiting"]);
     });
 
-    test("should void the leases of a connection that is forgotten", async ({ store, work }) => {
+    it("should void the leases of a connection that is forgotten", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, ["a"], { scope: ACME });
       const claim = await claimOnly(session);

@@ -1,4 +1,8 @@
-/** Dead letters: listed, retried and discarded by filter. @module */
+/**
+ * Dead letters: listed, retried and discarded by filter.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { DeadLetterFilter, Store } from "../../core/store.ts";
@@ -47,8 +51,8 @@ const filters: readonly (readonly [DeadLetterFilter, readonly string[]])[] = [
 
 export const deadLetterTopic: Topic = {
   name: "dead letters",
-  define(test) {
-    test("should keep what is known of dead work", async ({ store, work, clock }) => {
+  define(it) {
+    it("should keep what is known of dead work", async ({ store, work, clock }) => {
       const session = await work();
       const since = clock.now();
       const event = entry("a", { eventId: "1", data: { n: 1 } });
@@ -65,7 +69,7 @@ export const deadLetterTopic: Topic = {
       assert.equal(await store.nextDue([{ provider: "crm", resource: "contact" }]), undefined);
     });
 
-    test("should list, retry and discard what the filter says, and nothing else", async ({ store, work }) => {
+    it("should list, retry and discard what the filter says, and nothing else", async ({ store, work }) => {
       const session = await work();
       const makeAll = async () => {
         await makeDead({ store, session }, ["a", "b"]);
@@ -84,7 +88,7 @@ export const deadLetterTopic: Topic = {
       assert.equal((await store.pending(0)).dead, 2);
     });
 
-    test("should page through them in a stable order, each once", async ({ store, work }) => {
+    it("should page through them in a stable order, each once", async ({ store, work }) => {
       const session = await work();
       const ids = Array.from({ length: 11 }, (_, n) => `o${n}`);
       await makeDead({ store, session }, ids);
@@ -103,7 +107,7 @@ export const deadLetterTopic: Topic = {
       );
     });
 
-    test("should make retried dead objects fresh work, due now, with their events", async ({
+    it("should make retried dead objects fresh work, due now, with their events", async ({
       store,
       work,
       clock,
@@ -117,7 +121,7 @@ export const deadLetterTopic: Topic = {
       for (const claim of claims) assert.deepEqual([claim.attempt, claim.eventCount], [1, 1]);
     });
 
-    test("should keep the index entry of what is discarded", async ({ store, work, clock }) => {
+    it("should keep the index entry of what is discarded", async ({ store, work, clock }) => {
       const session = await work();
       const index = indexEntry({ hash: "kept" });
       await store.record(SCOPE, [{ id: "a", index }]);
@@ -137,7 +141,7 @@ export const deadLetterTopic: Topic = {
       );
     });
 
-    test("should remember of what is discarded that a handler may have begun", async ({ store, work }) => {
+    it("should remember of what is discarded that a handler may have begun", async ({ store, work }) => {
       const session = await work();
       await makeDead({ store, session }, ["begun"], { begun: true });
       await makeDead({ store, session }, ["not begun"], { begun: false });
@@ -150,7 +154,7 @@ export const deadLetterTopic: Topic = {
       });
     });
 
-    test("should tell the latest failure where work dies again", async ({ store, work }) => {
+    it("should tell the latest failure where work dies again", async ({ store, work }) => {
       const session = await work();
       await makeDead({ store, session }, ["a"]);
       await store.retryDead({});

@@ -1,4 +1,8 @@
-/** What a claim hands on of the appends that led to it: events, hint and version, force. @module */
+/**
+ * What a claim hands on of the appends that led to it: events, hint and version, force.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { StoredEvent } from "../../core/event.ts";
@@ -9,8 +13,8 @@ const eventIds = (events: readonly StoredEvent[]) => events.map((event) => event
 
 export const eventTopic: Topic = {
   name: "events, hints and force",
-  define(test) {
-    test("should hand events on as they were given, oldest first", async ({ store, work }) => {
+  define(it) {
+    it("should hand events on as they were given, oldest first", async ({ store, work }) => {
       const data = { amount: 12.5, tags: ["ä", null], nested: { ok: true } };
       const first = entry("a", {
         eventId: "1",
@@ -27,7 +31,7 @@ export const eventTopic: Topic = {
       assert.equal(claim.eventCount, 2);
     });
 
-    test("should hand on only the newest, and count them all", async ({ store, work }) => {
+    it("should hand on only the newest, and count them all", async ({ store, work }) => {
       const ids = Array.from({ length: MAX_EVENTS + 3 }, (_, number) => `e${number}`);
       await store.append(ids.slice(0, 4).map((eventId) => entry("a", { eventId })));
       await store.append(ids.slice(4).map((eventId) => entry("a", { eventId })));
@@ -36,7 +40,7 @@ export const eventTopic: Topic = {
       assert.equal(claim.eventCount, MAX_EVENTS + 3);
     });
 
-    test("should make an object dirty without any event", async ({ store, work }) => {
+    it("should make an object dirty without any event", async ({ store, work }) => {
       await appendIds(store, ["a"], { event: false, origin: "trigger" });
       const claim = await claimOnly(await work());
       assert.deepEqual(claim.events, []);
@@ -44,7 +48,7 @@ export const eventTopic: Topic = {
       assert.equal(claim.origin, "trigger");
     });
 
-    test("should forget the events that a claim has seen once it is done, and keep later ones", async (test) => {
+    it("should forget the events that a claim has seen once it is done, and keep later ones", async (test) => {
       const { store } = test;
       const session = await test.work();
       await store.append([entry("a", { eventId: "seen" })]);
@@ -59,7 +63,7 @@ export const eventTopic: Topic = {
       assert.deepEqual(eventIds((await claimOnly(session)).events), ["last"]);
     });
 
-    test("should keep events over a retry and over death", async ({ store, work, clock }) => {
+    it("should keep events over a retry and over death", async ({ store, work, clock }) => {
       const session = await work();
       await store.append([entry("a", { eventId: "1", hint: "delete", version: 4 })]);
       const first = await claimOnly(session);
@@ -75,7 +79,7 @@ export const eventTopic: Topic = {
       assert.equal(third.eventCount, 3);
     });
 
-    test("should drop events that are past their time to live, but neither their number nor the work", async (test) => {
+    it("should drop events that are past their time to live, but neither their number nor the work", async (test) => {
       const { store, clock } = test;
       await store.append([entry("a", { eventId: "old", hint: "delete", version: 3 })]);
       await clock.advance(EVENT_TTL_MS - 1_000);
@@ -88,7 +92,7 @@ export const eventTopic: Topic = {
       assert.deepEqual([claim.hint, claim.hintVersion], ["delete", "n:3"]);
     });
 
-    test("should merge to the hint of the highest version, in whatever order they come", async ({
+    it("should merge to the hint of the highest version, in whatever order they come", async ({
       store,
       work,
     }) => {
@@ -105,7 +109,7 @@ export const eventTopic: Topic = {
       }
     });
 
-    test("should merge to the latest hint where there is no version, and to a version where there is one", async (test) => {
+    it("should merge to the latest hint where there is no version, and to a version where there is one", async (test) => {
       const { store } = test;
       await store.append([
         entry("a", { hint: "upsert" }),
@@ -124,7 +128,7 @@ export const eventTopic: Topic = {
       });
     });
 
-    test("should merge only over what came since the last settling", async ({ store, work }) => {
+    it("should merge only over what came since the last settling", async ({ store, work }) => {
       const session = await work();
       await store.append([entry("a", { hint: "delete", version: 9 })]);
       const claim = await claimOnly(session);
@@ -138,7 +142,7 @@ export const eventTopic: Topic = {
       assert.deepEqual([last.hint, last.hintVersion], [undefined, undefined]);
     });
 
-    test("should merge over the events that the cap leaves out", async ({ store, work }) => {
+    it("should merge over the events that the cap leaves out", async ({ store, work }) => {
       await store.append([entry("a", { hint: "delete", version: 50 })]);
       for (let version = 1; version <= MAX_EVENTS + 1; version += 1) {
         await store.append([entry("a", { hint: "upsert", version })]);
@@ -147,7 +151,7 @@ export const eventTopic: Topic = {
       assert.deepEqual([claim.hint, claim.hintVersion], ["delete", "n:50"]);
     });
 
-    test("should keep force until it is done, and no longer", async ({ store, work, clock }) => {
+    it("should keep force until it is done, and no longer", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"], { force: true });
       await appendIds(store, ["a"]);
@@ -161,7 +165,7 @@ export const eventTopic: Topic = {
       assert.equal((await claimOnly(session)).forced, false, "done spends it");
     });
 
-    test("should keep force that was appended after the claim", async ({ store, work }) => {
+    it("should keep force that was appended after the claim", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, ["a"], { force: true });
       const claim = await claimOnly(session);

@@ -55,7 +55,7 @@ export type DefineTest<Tx> = (
 /** A group of tests: a name, and what registers them. */
 export interface Topic {
   readonly name: string;
-  define<Tx>(test: DefineTest<Tx>): void;
+  define<Tx>(it: DefineTest<Tx>): void;
 }
 
 export const EVENT_TTL_MS = 60_000;

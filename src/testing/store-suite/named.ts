@@ -1,12 +1,16 @@
-/** Small named values: checkpoints and locks. @module */
+/**
+ * Small named values: checkpoints and locks.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Topic } from "./fixture.ts";
 
 export const namedTopic: Topic = {
   name: "checkpoints and locks",
-  define(test) {
-    test("should keep checkpoints by name, and delete them with `null`", async ({ store }) => {
+  define(it) {
+    it("should keep checkpoints by name, and delete them with `null`", async ({ store }) => {
       assert.equal(await store.getCheckpoint("one"), undefined);
       await store.setCheckpoint("one", '{"cursor":"ä/\u2028"}');
       await store.setCheckpoint("two", "2");
@@ -19,7 +23,7 @@ export const namedTopic: Topic = {
       assert.equal(await store.getCheckpoint("two"), "2");
     });
 
-    test("should give a lock to one holder until it runs out", async ({ store, clock }) => {
+    it("should give a lock to one holder until it runs out", async ({ store, clock }) => {
       const first = await store.lock("pass", 10_000);
       assert.equal(first?.name, "pass");
       assert.equal(await store.lock("pass", 10_000), undefined);
@@ -32,12 +36,12 @@ export const namedTopic: Topic = {
       assert.ok(second.fence > first.fence, "the fence grows with each taking");
     });
 
-    test("should give a lock to one of several who ask at once", async ({ store }) => {
+    it("should give a lock to one of several who ask at once", async ({ store }) => {
       const locks = await Promise.all(Array.from({ length: 10 }, () => store.lock("pass", 10_000)));
       assert.equal(locks.filter((lock) => lock !== undefined).length, 1);
     });
 
-    test("should renew a lock for its holder", async ({ store, clock }) => {
+    it("should renew a lock for its holder", async ({ store, clock }) => {
       const first = await store.lock("pass", 10_000);
       await clock.advance(8_000);
       const renewed = await store.lock("pass", 10_000, first);
@@ -50,7 +54,7 @@ export const namedTopic: Topic = {
       assert.equal(await store.lock("pass", 10_000, renewed), undefined, "who lost it cannot renew it");
     });
 
-    test("should free a lock for its holder, and for nobody else", async ({ store, clock }) => {
+    it("should free a lock for its holder, and for nobody else", async ({ store, clock }) => {
       const first = await store.lock("pass", 10_000);
       assert.ok(first !== undefined);
       await store.unlock(first);

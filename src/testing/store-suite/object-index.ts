@@ -1,4 +1,8 @@
-/** The object index: looking up, recording without handling, counting; and the counter. @module */
+/**
+ * The object index: looking up, recording without handling, counting; and the counter.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Topic } from "./fixture.ts";
@@ -17,8 +21,8 @@ import {
 
 export const indexTopic: Topic = {
   name: "object index",
-  define(test) {
-    test("should look objects up in the order asked, and not know others", async ({ store }) => {
+  define(it) {
+    it("should look objects up in the order asked, and not know others", async ({ store }) => {
       const [a, b] = [indexEntry({ hash: "a" }), indexEntry({ hash: "b", state: "gone", version: null })];
       await store.record(SCOPE, [
         { id: "a", index: a },
@@ -40,10 +44,7 @@ export const indexTopic: Topic = {
       assert.deepEqual(await store.lookup(SCOPE, []), []);
     });
 
-    test("should say of an object whether it is pending: waiting, leased or dead", async ({
-      store,
-      work,
-    }) => {
+    it("should say of an object whether it is pending: waiting, leased or dead", async ({ store, work }) => {
       const session = await work();
       const pending = async () => (await store.lookup(SCOPE, ["a"]))[0]?.pending;
       await makePresent(store, ["a"]);
@@ -58,7 +59,7 @@ export const indexTopic: Topic = {
       assert.equal(await pending(), true, "dead");
     });
 
-    test("should move `touched` with each append, lease and settling", async ({ store, work }) => {
+    it("should move `touched` with each append, lease and settling", async ({ store, work }) => {
       const session = await work();
       const touched = async () => (await store.lookup(SCOPE, ["a"]))[0]?.touched ?? 0;
       await makePresent(store, ["a"]);
@@ -78,7 +79,7 @@ export const indexTopic: Topic = {
       await moved(() => next.settle([done(claim)]), "settling");
     });
 
-    test("should record entries, except of objects that are pending", async ({ store, work }) => {
+    it("should record entries, except of objects that are pending", async ({ store, work }) => {
       const session = await work();
       await makePresent(store, ["known", "waiting", "leased"]);
       await makeDead({ store, session }, ["dead"]);
@@ -96,7 +97,7 @@ export const indexTopic: Topic = {
       assert.equal((await claimId(session, "waiting")).index?.hash, "h1");
     });
 
-    test("should not touch what it records, so that a page may still lease it", async (test) => {
+    it("should not touch what it records, so that a page may still lease it", async (test) => {
       const { store } = test;
       const session = await test.work();
       const mark = await store.counter(SCOPE);
@@ -107,7 +108,7 @@ export const indexTopic: Topic = {
       assert.equal(claims.length, 1);
     });
 
-    test("should count what is present, scope by scope", async ({ store }) => {
+    it("should count what is present, scope by scope", async ({ store }) => {
       assert.equal(await store.countPresent(SCOPE), 0);
       await makePresent(store, ["a", "b", "c"]);
       await makePresent(store, ["a"], scopeOf("acme"));
@@ -119,7 +120,7 @@ export const indexTopic: Topic = {
       assert.equal(counts.find((one) => one.connection === "default")?.present, 2);
     });
 
-    test("should never turn its counter back", async ({ store, work }) => {
+    it("should never turn its counter back", async ({ store, work }) => {
       const session = await work();
       let last = await store.counter(SCOPE);
       const later = async (value: number, why: string) => {

@@ -1,4 +1,8 @@
-/** The right to work: who has it, for how long, and what becomes of leases when it changes hands. @module */
+/**
+ * The right to work: who has it, for how long, and what becomes of leases when it changes hands.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Store, WorkSession } from "../../core/store.ts";
@@ -26,8 +30,8 @@ async function askInTime<Tx>(test: StoreTest<Tx>, store: Store<Tx>): Promise<Wor
 
 export const ownershipTopic: Topic = {
   name: "the right to work",
-  define(test) {
-    test("should live as long as its session is held", async (test) => {
+  define(it) {
+    it("should live as long as its session is held", async (test) => {
       const session = await test.work();
       assert.equal(await session.heartbeat(), true);
       await test.clock.advance(LEASE_MS / 2);
@@ -37,7 +41,7 @@ export const ownershipTopic: Topic = {
       assert.equal(await next.heartbeat(), true);
     });
 
-    test(
+    it(
       "should be given to one session at a time",
       async (test) => {
         const first = await test.work();
@@ -54,7 +58,7 @@ export const ownershipTopic: Topic = {
       "exclusive",
     );
 
-    test(
+    it(
       "should pass to one who waits when it is released",
       async (test) => {
         const first = await test.work();
@@ -71,7 +75,7 @@ export const ownershipTopic: Topic = {
       "exclusive",
     );
 
-    test(
+    it(
       "should stop waiting when it is told to",
       async (test) => {
         const first = await test.work();
@@ -86,7 +90,7 @@ export const ownershipTopic: Topic = {
       "exclusive",
     );
 
-    test(
+    it(
       "should be refused to another instance while it is held",
       async (test) => {
         const first = await test.work();
@@ -106,7 +110,7 @@ export const ownershipTopic: Topic = {
       "exclusive",
     );
 
-    test(
+    it(
       "should be taken over from a dead holder, whose leases are void",
       async (test) => {
         const first = await test.work();
@@ -126,7 +130,7 @@ export const ownershipTopic: Topic = {
       "exclusive",
     );
 
-    test(
+    it(
       "should be shared by several sessions, which never lease one object twice",
       async (test) => {
         const second = await test.reopen();
@@ -144,7 +148,7 @@ export const ownershipTopic: Topic = {
       "shared",
     );
 
-    test(
+    it(
       "should pass a dead session's leases to the living",
       async (test) => {
         const second = await test.reopen();

@@ -1,4 +1,8 @@
-/** Pages of passes over lists: recorded with their checkpoint, leased where untouched, and remembered. @module */
+/**
+ * Pages of passes over lists: recorded with their checkpoint, leased where untouched, and remembered.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Lock } from "../../core/store.ts";
@@ -37,8 +41,8 @@ async function unseenIds<Tx>({ store }: StoreTest<Tx>, mark: number, pass = PASS
 
 export const passTopic: Topic = {
   name: "passes",
-  define(test) {
-    test("should lease the differing objects of a page that nobody touched", async (test) => {
+  define(it) {
+    it("should lease the differing objects of a page that nobody touched", async (test) => {
       const { store, clock } = test;
       const session = await test.work();
       const index = indexEntry({ hash: "stale" });
@@ -70,7 +74,7 @@ export const passTopic: Topic = {
       assert.equal(await store.countPresent(SCOPE), 2);
     });
 
-    test("should only mark dirty where it is not to lease", async (test) => {
+    it("should only mark dirty where it is not to lease", async (test) => {
       const session = await test.work();
       const lock = await test.lock("pass");
       const mark = await test.store.counter(SCOPE);
@@ -83,7 +87,7 @@ export const passTopic: Topic = {
       for (const claim of claims) assert.deepEqual([claim.lane, claim.origin], ["repair", "reconcile"]);
     });
 
-    test("should leave what was touched after the mark to the normal road", async (test) => {
+    it("should leave what was touched after the mark to the normal road", async (test) => {
       const { store } = test;
       const session = await test.work();
       const mark = await store.counter(SCOPE);
@@ -108,7 +112,7 @@ export const passTopic: Topic = {
       assert.equal(claims.find((claim) => claim.ref.id === "handled")?.lane, "repair");
     });
 
-    test("should mark an object dirty that another has leased", async (test) => {
+    it("should mark an object dirty that another has leased", async (test) => {
       const { store } = test;
       const session = await test.work();
       await appendIds(store, ["a", "b"]);
@@ -122,7 +126,7 @@ export const passTopic: Topic = {
       assert.equal((await claimOnly(session)).ref.id, "a");
     });
 
-    test("should lease again under a later mark what was handled before it", async (test) => {
+    it("should lease again under a later mark what was handled before it", async (test) => {
       const { store } = test;
       const session = await test.work();
       await appendIds(store, ["a"]);
@@ -134,7 +138,7 @@ export const passTopic: Topic = {
       assert.deepEqual(idsOf(claims), ["a"]);
     });
 
-    test("should write nothing when the lock is lost", async (test) => {
+    it("should write nothing when the lock is lost", async (test) => {
       const { store } = test;
       const session = await test.work();
       await makePresent(store, ["present"]);
@@ -153,7 +157,7 @@ export const passTopic: Topic = {
       assert.equal(await store.getCheckpoint(PASS), "after");
     });
 
-    test("should tell what a pass has not seen", async (test) => {
+    it("should tell what a pass has not seen", async (test) => {
       const { store } = test;
       const session = await test.work();
       await makePresent(store, ["a", "b", "c", "d", "e", "f"]);
@@ -183,7 +187,7 @@ export const passTopic: Topic = {
       );
     });
 
-    test("should hand out what was not seen window by window", async (test) => {
+    it("should hand out what was not seen window by window", async (test) => {
       const { store } = test;
       const ids = Array.from({ length: 25 }, (_, n) => `o${n}`);
       await makePresent(store, ids);
@@ -206,7 +210,7 @@ export const passTopic: Topic = {
       assert.equal(new Set(found).size, found.length, "none comes twice");
     });
 
-    test("should forget at its end what a pass has seen, with its checkpoint", async (test) => {
+    it("should forget at its end what a pass has seen, with its checkpoint", async (test) => {
       const { store } = test;
       const session = await test.work();
       await makePresent(store, ["a"]);
@@ -224,7 +228,7 @@ export const passTopic: Topic = {
       assert.equal(await store.getCheckpoint("other"), "2");
     });
 
-    test("should return a page's claims to the normal road when the session is released", async (test) => {
+    it("should return a page's claims to the normal road when the session is released", async (test) => {
       const session = await test.work();
       const mark = await test.store.counter(SCOPE);
       const claims = await session.recordPage(

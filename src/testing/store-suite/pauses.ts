@@ -1,4 +1,8 @@
-/** Pauses: a connection's claims are stopped until a moment, or until it is resumed. @module */
+/**
+ * Pauses: a connection's claims are stopped until a moment, or until it is resumed.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Pause, Store } from "../../core/store.ts";
@@ -17,8 +21,8 @@ async function untilOf<Tx>(store: Store<Tx>): Promise<number | null | undefined>
 
 export const pauseTopic: Topic = {
   name: "pauses",
-  define(test) {
-    test("should pass a paused connection over, in all its resources, until the pause ends", async (test) => {
+  define(it) {
+    it("should pass a paused connection over, in all its resources, until the pause ends", async (test) => {
       const { store, clock } = test;
       const session = await test.work();
       await appendIds(store, ["paused"]);
@@ -36,7 +40,7 @@ export const pauseTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 10)), ["paused"]);
     });
 
-    test("should hold back what is appended or becomes due during the pause", async ({
+    it("should hold back what is appended or becomes due during the pause", async ({
       store,
       work,
       clock,
@@ -52,7 +56,7 @@ export const pauseTopic: Topic = {
       assert.deepEqual(idsOf(await claimUpTo(session, 10)).toSorted(), ["appended", "retried"]);
     });
 
-    test("should leave open claims to their holders", async ({ store, work, clock }) => {
+    it("should leave open claims to their holders", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -61,7 +65,7 @@ export const pauseTopic: Topic = {
       assert.deepEqual(await claimUpTo(session, 10), []);
     });
 
-    test("should resume, whatever the pause", async ({ store, work, clock }) => {
+    it("should resume, whatever the pause", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       await store.pause(pauseUntil(null));
@@ -74,7 +78,7 @@ export const pauseTopic: Topic = {
       assert.deepEqual(await store.pauses(), []);
     });
 
-    test("should not let a pause shorten the one in force", async ({ store, clock }) => {
+    it("should not let a pause shorten the one in force", async ({ store, clock }) => {
       const now = clock.now();
       await store.pause(pauseUntil(now + 5_000));
       await store.pause({ ...pauseUntil(now + 1_000), reason: "shorter" });
@@ -86,7 +90,7 @@ export const pauseTopic: Topic = {
       assert.equal(await untilOf(store), null, "no moment is later than until resumed");
     });
 
-    test("should list the pauses in force only", async ({ store, clock }) => {
+    it("should list the pauses in force only", async ({ store, clock }) => {
       assert.deepEqual(await store.pauses(), []);
       await store.pause(pauseUntil(clock.now() + 5_000));
       await store.pause(pauseUntil(null, "acme"));
@@ -97,7 +101,7 @@ export const pauseTopic: Topic = {
       assert.equal((await store.pauses()).length, 2, "one that has ended can be followed by any other");
     });
 
-    test("should not count paused work as the next due, nor as due before the pause ends", async ({
+    it("should not count paused work as the next due, nor as due before the pause ends", async ({
       store,
       clock,
     }) => {

@@ -1,4 +1,8 @@
-/** Reopening: what a durable store has answered for is there when it is opened again. @module */
+/**
+ * Reopening: what a durable store has answered for is there when it is opened again.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Topic } from "./fixture.ts";
@@ -20,14 +24,14 @@ import {
 
 export const reopeningTopic: Topic = {
   name: "reopening",
-  define(test) {
-    test("should close twice without complaint", async ({ store }) => {
+  define(it) {
+    it("should close twice without complaint", async ({ store }) => {
       await appendIds(store, ["a"]);
       await store.close();
       await store.close();
     });
 
-    test(
+    it(
       "should keep pending work, its events and its attempts",
       async (test) => {
         const session = await test.work();
@@ -58,7 +62,7 @@ export const reopeningTopic: Topic = {
       "durable",
     );
 
-    test(
+    it(
       "should keep the ledger",
       async (test) => {
         const event = entry("a", { eventId: "1" });
@@ -71,7 +75,7 @@ export const reopeningTopic: Topic = {
       "durable",
     );
 
-    test(
+    it(
       "should keep the index, and what a pass has seen",
       async (test) => {
         const { store } = test;
@@ -96,7 +100,7 @@ export const reopeningTopic: Topic = {
       "durable",
     );
 
-    test(
+    it(
       "should keep dead letters, pauses, checkpoints and connections",
       async (test) => {
         const { store } = test;
@@ -119,7 +123,7 @@ export const reopeningTopic: Topic = {
       "durable",
     );
 
-    test(
+    it(
       "should never start its counter again",
       async (test) => {
         const { store } = test;
@@ -142,7 +146,7 @@ export const reopeningTopic: Topic = {
       "durable",
     );
 
-    test(
+    it(
       "should keep all that was answered for when it crashes",
       async (test) => {
         const { store } = test;

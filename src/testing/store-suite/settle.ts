@@ -1,4 +1,8 @@
-/** Settling: done, retry, dead; dirty when something was appended meanwhile; lost on a stale fence. @module */
+/**
+ * Settling: done, retry, dead; dirty when something was appended meanwhile; lost on a stale fence.
+ *
+ * @module
+ */
 
 import assert from "node:assert/strict";
 import type { Settlement } from "../../core/store.ts";
@@ -21,8 +25,8 @@ import {
 
 export const settleTopic: Topic = {
   name: "settle",
-  define(test) {
-    test("should write what done says into the index, and clear the mark", async ({ store, work, clock }) => {
+  define(it) {
+    it("should write what done says into the index, and clear the mark", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -37,7 +41,7 @@ export const settleTopic: Topic = {
       assert.deepEqual((await claimOnly(session)).index, index, "the next claim knows it");
     });
 
-    test("should keep a tombstone, and not count it as present", async ({ store, work }) => {
+    it("should keep a tombstone, and not count it as present", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       await session.settle([done(await claimOnly(session), indexEntry())]);
@@ -49,7 +53,7 @@ export const settleTopic: Topic = {
       assert.equal(await store.countPresent(SCOPE), 0);
     });
 
-    test("should leave an object without an entry that is done with `null`", async ({ store, work }) => {
+    it("should leave an object without an entry that is done with `null`", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, ["a", "b"]);
       await session.settle((await claimUpTo(session, 2)).map((claim) => done(claim, null)));
@@ -61,7 +65,7 @@ export const settleTopic: Topic = {
       assert.equal(await store.countPresent(SCOPE), 1);
     });
 
-    test("should answer for each settlement in its place", async ({ store, work, clock }) => {
+    it("should answer for each settlement in its place", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a", "b", "c", "d"]);
       const [a, b, c, d] = await claimUpTo(session, 4);
@@ -74,7 +78,7 @@ export const settleTopic: Topic = {
       assert.deepEqual(await session.settle([]), []);
     });
 
-    test("should make an object due again that was appended to meanwhile, as fresh work", async (test) => {
+    it("should make an object due again that was appended to meanwhile, as fresh work", async (test) => {
       const { store, clock } = test;
       const session = await test.work();
       await appendIds(store, ["a"]);
@@ -94,11 +98,7 @@ export const settleTopic: Topic = {
       await expectNothingDue(session, "it is done");
     });
 
-    test("should refuse a claim that was settled before, whatever it says", async ({
-      store,
-      work,
-      clock,
-    }) => {
+    it("should refuse a claim that was settled before, whatever it says", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -111,7 +111,7 @@ export const settleTopic: Topic = {
       assert.deepEqual(await store.pending(clock.now()), { due: 0, leased: 0, later: 0, dead: 0 });
     });
 
-    test("should refuse the claim of before while a later one is open", async ({ store, work, clock }) => {
+    it("should refuse the claim of before while a later one is open", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const old = await claimOnly(session);
@@ -124,7 +124,7 @@ export const settleTopic: Topic = {
       assert.equal((await store.lookup(SCOPE, ["a"]))[0]?.index?.hash, "live");
     });
 
-    test("should hold work back that comes before `notBefore`", async ({ store, work, clock }) => {
+    it("should hold work back that comes before `notBefore`", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a", "b"]);
       const notBefore = clock.now() + 5_000;
@@ -137,7 +137,7 @@ export const settleTopic: Topic = {
       assert.equal((await claimOnly(session)).ref.id, "a");
     });
 
-    test("should hold work back that came meanwhile until `notBefore`", async ({ store, work, clock }) => {
+    it("should hold work back that came meanwhile until `notBefore`", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -149,7 +149,7 @@ export const settleTopic: Topic = {
       await claimOnly(session);
     });
 
-    test("should not hold work back after `notBefore`", async ({ store, work, clock }) => {
+    it("should not hold work back after `notBefore`", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       await session.settle([done(await claimOnly(session), indexEntry(), clock.now() + 5_000)]);
@@ -159,7 +159,7 @@ export const settleTopic: Topic = {
       await claimOnly(session);
     });
 
-    test("should keep the due date of a retry over an append meanwhile", async ({ store, work, clock }) => {
+    it("should keep the due date of a retry over an append meanwhile", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
@@ -173,7 +173,7 @@ export const settleTopic: Topic = {
       assert.deepEqual([next.attempt, next.eventCount], [2, 2]);
     });
 
-    test("should make fresh work of a death that something was appended to meanwhile", async ({
+    it("should make fresh work of a death that something was appended to meanwhile", async ({
       store,
       work,
       clock,
@@ -194,7 +194,7 @@ export const settleTopic: Topic = {
       assert.equal((await store.pending(clock.now())).dead, 1);
     });
 
-    test("should record the last failure of a scope", async ({ store, work, clock }) => {
+    it("should record the last failure of a scope", async ({ store, work, clock }) => {
       const session = await work();
       await store.append([entry("a")]);
       const error = { ...failure("SCHEMA_MISMATCH", clock.now()), path: "items[2].price" };

@@ -1,0 +1,128 @@
+/**
+ * An engine on virtual time, to test adapters and handlers together: no sleeping, no network of its own.
+ *
+ * @module
+ */
+
+import type { SyncEvent } from "../core/event.ts";
+import type { EventMap } from "../core/hooks.ts";
+import type { EngineOptions } from "../core/options.ts";
+import type { AnyProvider } from "../core/provider.ts";
+import type { Outcome, Sink } from "../core/source.ts";
+import { TrueupError } from "../core/errors.ts";
+import { SyncEngine } from "../engine.ts";
+import { TestClock } from "./test-clock.ts";
+
+/** One event of `engine.on`, as it was told. */
+export type RecordedEvent = {
+  readonly [Name in keyof EventMap]: { readonly name: Name; readonly event: EventMap[Name] };
+}[keyof EventMap];
+
+export interface TestEngine<Providers extends readonly AnyProvider[], Tx> {
+  readonly engine: SyncEngine<Providers, Tx>;
+  readonly clock: TestClock;
+  /** What the engine told, in order. */
+  readonly told: readonly RecordedEvent[];
+  /** Delivers events as a verified webhook of the provider would. After `engine.start()`. */
+  deliver(
+    provider: Providers[number]["name"],
+    events: readonly SyncEvent[],
+    options?: { readonly connection?: string | undefined; readonly deliveryId?: string | undefined },
+  ): Promise<Outcome>;
+  /**
+   * Lets virtual time pass until no work waits. What the handlers and the adapter wait for must come by itself.
+   * @param limitMs most virtual time to pass, in milliseconds; 1 hour by default
+   * @throws TrueupError `API_TIMEOUT` when work is left after that
+   */
+  settled(limitMs?: number): Promise<void>;
+}
+
+const NAMES: readonly (keyof EventMap)[] = [
+  "delivery",
+  "delivery.refused",
+  "fetch",
+  "api.response",
+  "change.handled",
+  "change.unchanged",
+  "change.lagging",
+  "change.failed",
+  "change.dead",
+  "change.lost",
+  "pass.started",
+  "pass.page",
+  "pass.finished",
+  "pass.failed",
+  "deletes.suppressed",
+  "connection.paused",
+  "connection.resumed",
+  "source.failed",
+  "warning",
+  "error",
+];
+const HOUR_MS = 3_600_000;
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+
+/**
+ * Makes an engine over an in-memory store, a {@link TestClock}, a fixed `random` and a silent logger; each can be
+ * replaced but the clock. Register handlers and start it as any other, and stop it at the end.
+ *
+ * @example
+ * const { engine, deliver, settled } = testEngine({ providers: [crm] });
+ * engine.handle("crm.contact", onContact);
+ * await engine.start();
+ * void deliver("crm", [{ resource: "contact", objectId: "c_1" }]); // answers once it is handled
+ * await settled();
+ */
+export function testEngine<const Providers extends readonly AnyProvider[], Tx = never>(
+  options: Omit<EngineOptions<Providers, Tx>, "clock" | "sources">,
+): TestEngine<Providers, Tx> {
+  const clock = new TestClock();
+  const told: RecordedEvent[] = [];
+  let sink: Sink | undefined;
+  const engine = new SyncEngine<Providers, Tx>({
+    random: () => 0.5,
+    logger: quiet,
+    ...options,
+    clock,
+    sources: [
+      {
+        name: "test",
+        run: (given, signal) => {
+          sink = given;
+          return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+        },
+      },
+    ],
+  });
+  for (const name of NAMES) engine.on(name, (event) => told.push({ name, event } as RecordedEvent));
+  return {
+    engine,
+    clock,
+    told,
+    async deliver(provider, events, { connection = "default", deliveryId } = {}) {
+      if (sink === undefined) throw new TrueupError("STOPPED", "start the engine before delivering to it");
+      const delivery = {
+        provider,
+        connection,
+        origin: "webhook",
+        deliveryId,
+        receivedAt: clock.now(),
+        events,
+      } as const;
+      const [outcome] = await sink([delivery]);
+      return outcome as Outcome;
+    },
+    async settled(limitMs = HOUR_MS) {
+      const deadline = clock.monotonic() + limitMs;
+      for (;;) {
+        await clock.settle();
+        const { backlog } = await engine.status();
+        if (backlog === 0) return;
+        const step = clock.nextTimerInMs ?? 0;
+        if (clock.monotonic() + step > deadline)
+          throw new TrueupError("API_TIMEOUT", `${backlog} objects are left after ${limitMs} ms`);
+        await clock.advance(step);
+      }
+    },
+  };
+}
