@@ -10,7 +10,7 @@ import { kinds } from "./kinds.ts";
 import { repositories } from "./plan.ts";
 import type { Progress } from "./progress.ts";
 import { Random } from "./random.ts";
-import { loadRecordings } from "./recordings.ts";
+import { loadRecordings, type Recording } from "./recordings.ts";
 import type { Details } from "./report.ts";
 import { resources } from "./resources.ts";
 import { SyncService } from "./sync-service.ts";
@@ -32,27 +32,20 @@ const DRAIN_WITHIN_MS = 30_000;
  * then reconciliation runs, and the copy is held against the truth.
  */
 export async function runDemo(seed: number, progress: Progress): Promise<Details> {
-  const world = new World(loadRecordings(), new Random(seed), {
-    updates: UPDATES,
-    lagMs: API_LAG_MS,
-    clock: () => performance.now(),
-  });
-  const directory = mkdtempSync(join(tmpdir(), "trueup-demo-"));
+  const recordings = loadRecordings();
+  const clock = () => performance.now();
+  const world = new World(recordings, new Random(seed), { updates: UPDATES, lagMs: API_LAG_MS, clock });
   const api = await startApiServer(world, { token: TOKEN, latencyMs: API_LATENCY_MS });
-  const database = join(directory, "sync.db");
-  const config = {
-    database,
-    apiUrl: api.url,
-    secret: SECRET,
-    token: TOKEN,
-    repositories: repositories.map(({ fullName }) => fullName),
-  };
-  const service = new SyncService(config, (line) => progress.say(line));
+  const directory = mkdtempSync(join(tmpdir(), "trueup-demo-"));
   // Also when the demo is interrupted. The syncing process ends by itself when its parent is gone.
   const removeFiles = () => rmSync(directory, { recursive: true, force: true });
   process.once("exit", removeFiles);
+  const database = join(directory, "sync.db");
+  const connections = repositories.map(({ fullName }) => fullName);
+  const config = { database, apiUrl: api.url, secret: SECRET, token: TOKEN, repositories: connections };
+  const service = new SyncService(config, (line) => progress.say(line));
   try {
-    return await new Demo(seed, world, api, service, database, progress).run();
+    return await new Demo({ seed, recordings, world, api, service, database, progress }).run();
   } finally {
     await service.kill();
     await api.close();
@@ -61,29 +54,22 @@ export async function runDemo(seed: number, progress: Progress): Promise<Details
   }
 }
 
+interface Parts {
+  readonly seed: number;
+  readonly recordings: readonly Recording[];
+  readonly world: World;
+  readonly api: ApiServer;
+  readonly service: SyncService;
+  readonly database: string;
+  readonly progress: Progress;
+}
+
 class Demo {
-  readonly #seed: number;
-  readonly #world: World;
-  readonly #api: ApiServer;
-  readonly #service: SyncService;
-  readonly #database: string;
-  readonly #progress: Progress;
+  readonly #parts: Parts;
   #kills = 0;
 
-  constructor(
-    seed: number,
-    world: World,
-    api: ApiServer,
-    service: SyncService,
-    database: string,
-    progress: Progress,
-  ) {
-    this.#seed = seed;
-    this.#world = world;
-    this.#api = api;
-    this.#service = service;
-    this.#database = database;
-    this.#progress = progress;
+  constructor(parts: Parts) {
+    this.#parts = parts;
   }
 
   async run(): Promise<Details> {
@@ -92,12 +78,13 @@ class Demo {
     await this.#settle();
     const repairs = await this.#reconcile();
     const verified = await this.#verify();
-    await this.#service.stop();
+    await this.#parts.service.stop();
 
-    const tally = readTally(this.#database);
-    const differences = compareCopy(this.#expected(), readCopy(this.#database));
-    const { told } = this.#service;
-    const { ledger } = this.#api;
+    const { database, world } = this.#parts;
+    const tally = readTally(database);
+    const differences = compareCopy(this.#expected(), readCopy(database));
+    const { told } = this.#parts.service;
+    const { ledger } = this.#parts.api;
     return {
       differences,
       verified,
@@ -108,7 +95,7 @@ class Demo {
       lagging: told.lagging,
       pages: ledger.pages,
       result: {
-        objects: this.#world.size,
+        objects: world.size,
         deliveries: fates.length,
         dropped: fates.filter((fate) => fate === "dropped").length,
         duplicated: fates.filter((fate) => fate === "twice").length,
@@ -127,73 +114,77 @@ class Demo {
 
   /** The copy begins with what is there already: a pass over every list. */
   async #backfill(): Promise<number> {
-    this.#progress.step("starting, and listing what is there");
-    await this.#service.start();
-    const reports = await this.#service.ask({ name: "reconcile", mode: "full" });
+    const { progress, service } = this.#parts;
+    progress.step("starting, and listing what is there");
+    await service.start();
+    const reports = await service.ask({ name: "reconcile", mode: "full" });
     const backfilled = total(reports, "missing");
-    this.#progress.say(`listed ${backfilled} objects of ${repositories.length} repositories`);
+    progress.say(`listed ${backfilled} objects of ${repositories.length} repositories`);
     return backfilled;
   }
 
   async #deliver() {
     // Each decides with randomness of its own, so that more of the one changes nothing of the other.
-    const random = new Random(this.#seed + 1);
-    const others = loadRecordings().filter(({ event }) => !kinds.some((kind) => kind.event === event));
-    const { fates, requests } = planTraffic(this.#world.notices + others.length, random);
+    const { recordings, seed, world } = this.#parts;
+    const random = new Random(seed + 1);
+    const others = recordings.filter(({ event }) => !kinds.some((kind) => kind.event === event));
+    const { fates, requests } = planTraffic(world.notices + others.length, random);
     const courier = new Courier(SENDERS);
     const halfway = Math.floor(requests / 2);
-    this.#progress.step("delivering");
-    for (const delivery of traffic(this.#world, others, fates, signer(SECRET), random)) {
+    this.#parts.progress.step("delivering");
+    for (const delivery of traffic(world, others, fates, signer(SECRET), random)) {
       const { sent } = courier.ledger;
       if (sent === halfway) await this.#kill();
       if (sent === halfway + SENT_TO_NOBODY) await this.#restart();
-      await courier.send(this.#service.url, delivery);
-      this.#progress.update(`${sent} of ${requests} requests, ${this.#api.ledger.fetches} fetches`);
+      await courier.send(this.#parts.service.url, delivery);
+      this.#parts.progress.update(
+        `${sent} of ${requests} requests, ${this.#parts.api.ledger.fetches} fetches`,
+      );
     }
     await courier.finish();
-    this.#progress.say(`sent ${requests} requests for ${fates.length} deliveries, in no order`);
+    this.#parts.progress.say(`sent ${requests} requests for ${fates.length} deliveries, in no order`);
     return { courier, fates };
   }
 
   /** While requests are under way, and work is leased. */
   async #kill(): Promise<void> {
-    await this.#service.kill();
+    await this.#parts.service.kill();
     this.#kills += 1;
-    this.#progress.say("killed the syncing process with SIGKILL");
+    this.#parts.progress.say("killed the syncing process with SIGKILL");
   }
 
   async #restart(): Promise<void> {
-    await this.#service.start();
-    this.#progress.say(`started it again; ${SENT_TO_NOBODY} requests had met nobody`);
-    this.#progress.step("delivering");
+    await this.#parts.service.start();
+    this.#parts.progress.say(`started it again; ${SENT_TO_NOBODY} requests had met nobody`);
+    this.#parts.progress.step("delivering");
   }
 
   async #settle(): Promise<void> {
-    this.#progress.step("waiting until nothing is left to do");
-    const idle = await this.#service.ask({ name: "drain", timeoutMs: DRAIN_WITHIN_MS });
-    const behind = compareCopy(this.#expected(), readCopy(this.#database)).length;
-    this.#progress.say(
+    this.#parts.progress.step("waiting until nothing is left to do");
+    const idle = await this.#parts.service.ask({ name: "drain", timeoutMs: DRAIN_WITHIN_MS });
+    const behind = compareCopy(this.#expected(), readCopy(this.#parts.database)).length;
+    this.#parts.progress.say(
       `${idle ? "nothing is left to do" : "work is left"}; the copy is wrong about ${behind} objects`,
     );
   }
 
   /** First what lists can say cheaply, with `since`; then everything. */
   async #reconcile() {
-    this.#progress.step("reconciling");
-    const incremental = await this.#service.ask({ name: "reconcile", mode: "incremental" });
-    const full = await this.#service.ask({ name: "reconcile", mode: "full" });
+    this.#parts.progress.step("reconciling");
+    const incremental = await this.#parts.service.ask({ name: "reconcile", mode: "incremental" });
+    const full = await this.#parts.service.ask({ name: "reconcile", mode: "full" });
     const reports = [...incremental, ...full];
     const sum = (name: "missing" | "stale" | "deleted") => total(reports, name);
-    this.#progress.say(
+    this.#parts.progress.say(
       `reconciled: ${total(incremental, "listed")} rows since the first pass, then all ${total(full, "listed")}`,
     );
     return { missing: sum("missing"), stale: sum("stale"), deleted: sum("deleted") };
   }
 
   async #verify(): Promise<number> {
-    this.#progress.step("verifying");
-    const reports = await this.#service.ask({ name: "verify" });
-    this.#progress.say(`verified ${total(reports, "listed")} objects`);
+    this.#parts.progress.step("verifying");
+    const reports = await this.#parts.service.ask({ name: "verify" });
+    this.#parts.progress.say(`verified ${total(reports, "listed")} objects`);
     return (
       total(reports, "missing") +
       total(reports, "stale") +
@@ -205,7 +196,7 @@ class Demo {
   /** The truth, in the shape that the copy keeps it in. */
   #expected(): Map<string, Record<string, unknown>> {
     return new Map(
-      this.#world.truth().map(({ identity, object }) => {
+      this.#parts.world.truth().map(({ identity, object }) => {
         const { schema } = resources[identity.kind.resource as keyof typeof resources];
         const checked = schema["~standard"].validate(object);
         if (!("value" in checked))

@@ -23,6 +23,8 @@ interface Payload {
   readonly repository?: { readonly full_name: string };
   readonly [field: string]: unknown;
 }
+
+/** What the objects of all deliveries have in common, as far as it is of use here. */
 interface WebhookObject {
   readonly id: number;
   readonly number?: number;
@@ -48,13 +50,15 @@ export const githubProvider = (options: { readonly apiUrl: string; readonly secr
         const event = delivery.header("x-github-event") ?? "";
         const payload = delivery.json as Payload;
         const topic = topics[event];
-        const object = topic && (payload[topic.field] as WebhookObject | undefined);
+        if (topic === undefined) return [];
+        const { resource, field } = topic;
+        const object = payload[field] as WebhookObject | undefined;
         if (object === undefined) return [];
         return [
           {
             type: `${event}.${payload.action}`,
-            resource: topic!.resource,
-            objectId: topic!.resource === "label" ? object.name : (object.number ?? object.id),
+            resource,
+            objectId: resource === "label" ? object.name : (object.number ?? object.id),
             hint: payload.action === "deleted" ? "delete" : "upsert",
             version: object.updated_at,
           },

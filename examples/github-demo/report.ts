@@ -34,7 +34,7 @@ export interface Details {
   /** What `engine.verify` found. */
   readonly verified: number;
   readonly backfilled: number;
-  /** Requests that met no receiver. */
+  /** Requests that met no receiver, or were not answered with success. */
   readonly lost: number;
   /** Repetitions that the receiver recognised. */
   readonly duplicates: number;

@@ -87,8 +87,9 @@ export interface AppendEntry {
 export interface AppendResult {
   readonly status: "accepted" | "duplicate";
   /**
-   * The object's generation after the append. For a duplicate: the generation that a pending object is at, or 0 when
-   * the object needs no work; so that a caller can wait until what it reported is handled.
+   * The object's generation after the append. For a duplicate: the generation that a waiting or leased object is at, or
+   * 0 when nothing is going to be done about it (it is clean, or dead); so that a caller can wait until what it
+   * reported is handled.
    */
   readonly generation: number;
 }
@@ -121,14 +122,17 @@ export interface Claim {
   readonly attempt: number;
   /** How often the API was already waited for (I13), as the last retry recorded it. */
   readonly lags: number;
-  /** True when an earlier attempt may have begun a handler whose end nobody recorded. */
+  /**
+   * True when an earlier attempt may have begun a handler whose end nobody recorded: a settlement said so, or a claim
+   * ended without one (a crash, a takeover, a release). It stays so until a `done`.
+   */
   readonly begun: boolean;
   /** True when handling was asked for whatever the content. */
   readonly forced: boolean;
   readonly lane: LaneKind;
   /** The origin of the append that made the object dirty. */
   readonly origin: Origin;
-  /** Hint and version, merged over all events since the last settling: those of the highest version, else the latest. */
+  /** Hint and version of all appends since the last settling, merged by {@link mergeHints}. */
   readonly hint: Hint | undefined;
   readonly hintVersion: EncodedVersion | undefined;
   /** The newest events since the last settling, oldest first, at most `maxEventsPerChange`. */
@@ -219,6 +223,7 @@ export interface PageRecord {
   /**
    * Whether to lease them at once. An object that is leased by another, dirty, or touched after `mark` is never
    * leased here: it is left dirty (one that is leased or clean is marked dirty, in the repair lane) for the normal road.
+   * A dead one stays dead: only an event or `retryDead` revives it.
    */
   readonly lease: boolean;
   /** JSON. */
@@ -230,6 +235,7 @@ export interface WorkSession<Tx = never> {
   /**
    * Leases up to `limit` objects of a route that are due: live lanes before repair lanes, connections in turn, paused
    * ones passed over. Each claim raises the object's attempts and fence in the same transaction.
+   * @throws TrueupError `STORE_LOST` after a takeover or a release; so does `recordPage`
    */
   claim(request: ClaimRequest): Promise<Claim[]>;
 
@@ -237,8 +243,9 @@ export interface WorkSession<Tx = never> {
    * Ends claims. `done` writes the index entry (or, for `null`, leaves the object without one), forgets the events
    * that the claim has seen, and clears the dirty mark if the generation is unchanged; otherwise the object is due
    * again at once (or at `notBefore`) as fresh work with no attempts. `retry` and `dead` keep the events; if something
-   * was appended meanwhile, `dead` becomes fresh work and `retry` keeps its due date. A forced claim's force is spent
-   * by `done` unless force was appended again after the claim.
+   * was appended meanwhile, `dead` becomes fresh work and `retry` keeps its due date, both answering `"dirty"`. A
+   * forced claim's force is spent by `done` unless force was appended again after the claim. `touched` moves, and
+   * outlives a `done` without an index entry for as long as a page may have been requested before it.
    */
   settle(settlements: readonly Settlement[]): Promise<SettleOutcome[]>;
 
@@ -327,7 +334,7 @@ export interface Store<Tx = never> {
   /**
    * Takes the right to work. On a store that is not shared only one session exists at a time: waits up to `leaseMs`
    * for a living holder and then rejects with `STORE_IN_USE`; takes over from a dead one at once, voiding its leases
-   * (they become due again; their attempts stay counted).
+   * (they become due again; their attempts stay counted) and its locks.
    */
   work(options: {
     readonly leaseMs: number;
@@ -376,7 +383,10 @@ export interface Store<Tx = never> {
     options: { readonly mark: number; readonly after: string | undefined; readonly limit: number },
   ): Promise<{ readonly id: string; readonly position: string }[]>;
 
-  /** Forgets what a pass has seen, and writes its checkpoint (`null` deletes it), in one transaction. */
+  /**
+   * Forgets what a pass has seen, and writes its checkpoint (`null` deletes it), in one transaction. A lost lock rejects
+   * with `LEASE_LOST`.
+   */
   endPass(scope: Scope, pass: string, lock: Lock, checkpoint: string | null): Promise<void>;
 
   /** How many objects of the scope the index holds as present. */
@@ -398,7 +408,10 @@ export interface Store<Tx = never> {
 
   /** Connections of a provider that the store has heard of. */
   connections(provider: string): Promise<string[]>;
-  /** Deletes all that is known of a connection: work, events, index, pauses, checkpoints whose key starts with its {@link connectionKey}. */
+  /**
+   * Deletes all that is known of a connection: work, events, index, pauses, checkpoints whose key starts with its
+   * {@link connectionKey}. Ledger keys are hashes and stay until they expire.
+   */
   forget(provider: string, connection: string): Promise<void>;
 
   counts(): Promise<RouteCounts[]>;
@@ -411,7 +424,11 @@ export interface Store<Tx = never> {
   ): Promise<{ readonly items: DeadRecord[]; readonly next: string | undefined }>;
   /** Makes dead objects fresh work, due now. Returns how many. */
   retryDead(filter: DeadLetterFilter): Promise<number>;
-  /** Drops dead work. What the index says of the object stays; one whose handler may have begun is remembered as such. */
+  /**
+   * Drops dead work. What the index says of the object stays, unless its handler may have begun: then the user's copy
+   * may hold anything, and the entry becomes `"present"` with neither version nor hashes, so that the next evidence of
+   * the object is handed over.
+   */
   discardDead(filter: DeadLetterFilter): Promise<number>;
 
   /** One bounded slice of housekeeping (expired ledger keys and events). True: there may be more to do now. */

@@ -176,7 +176,9 @@ class CallLimiter implements Limiter {
       return;
     }
     while (startable > 0) {
-      const count = Math.min(startable, gate.block);
+      const count = gate.worthAsking(startable);
+      // Little is asked for only when nothing else is: while that is waited for, more comes together.
+      if (count < gate.block && this.#asked > 0) return;
       this.#asked += count;
       startable -= count;
       gate.take(count, () => this.#granted(gate, count));
@@ -193,6 +195,7 @@ class CallLimiter implements Limiter {
       void this.#startNext().finally(() => gate.seen(start));
     }
     gate.giveBack(unused);
+    this.#pump();
   }
 
   async #startNext(): Promise<void> {

@@ -20,26 +20,36 @@ const REFILL_MS = 5;
  * Has no timer while nobody waits, so that an idle limiter keeps no process alive.
  */
 export class RateGate {
-  /** The most permits to take at once. */
+  /** How many permits to wait for at once. */
   readonly block: number;
   readonly #reservoir: Bottleneck;
   readonly #window: SlidingWindow;
   readonly #clock: Clock;
+  /** What the reservoir holds and nobody has asked for; below zero where more is asked for. */
+  #free: number;
   #waiting = 0;
   #cancelTimer: (() => void) | undefined;
   #refilledAt = Number.NEGATIVE_INFINITY;
 
   constructor(requests: number, perMs: number, clock: Clock) {
     this.block = Math.min(requests, Math.max(1, Math.ceil(((requests / perMs) * 1_000) / JOBS_PER_SECOND)));
+    this.#free = requests;
     this.#reservoir = new Bottleneck({ reservoir: requests });
     this.#window = new SlidingWindow(requests, perMs);
     this.#clock = clock;
   }
 
+  /** How many of the permits that are wanted to take at once: all that are there, or else a block. */
+  worthAsking(wanted: number): number {
+    this.#refill();
+    return Math.min(wanted, Math.max(this.#free, this.block));
+  }
+
   /** Calls back once `count` permits are there, which the callback then owns. Never, after {@link close}. */
   take(count: number, granted: () => void): void {
     this.#waiting += 1;
-    this.#refill();
+    this.#free -= count;
+    this.#rearm();
     this.#reservoir
       // oxlint-disable-next-line typescript/require-await -- Bottleneck wants a promise
       .schedule({ weight: count }, async () => {
@@ -64,7 +74,9 @@ export class RateGate {
 
   /** Takes permits back that nothing was started with. */
   giveBack(count: number): void {
-    if (count > 0) void this.#reservoir.incrementReservoir(count);
+    if (count === 0) return;
+    this.#free += count;
+    void this.#reservoir.incrementReservoir(count);
   }
 
   /** Whether all permits are back, so that forgetting this gate forgets nothing. */

@@ -11,6 +11,8 @@ export interface Start {
   next: Start | undefined;
 }
 
+/** Permits come back a little closer together than the rate says, so that a delay can be made up for. */
+const SPACING = 0.75;
 /** A start whose answer is late is taken to have been seen after this share of the window, */
 const LATE_SHARE = 0.05;
 /** but after this at most. */
@@ -21,8 +23,8 @@ const LATE_MS = 1_000;
  * more than `requests`, wherever it begins. The answer proves that the request was seen: waiting for it, but not long,
  * makes the bound hold under delays on the way while it costs a few per cent of the rate at most.
  *
- * After a burst the permits come back evenly spaced instead of as the next burst: the rate is the same, and a provider
- * that counts a little differently has less to object to.
+ * After a burst the permits come back spaced out instead of as the next burst: the rate is the same, and a provider that
+ * counts a little differently has less to object to.
  */
 export class SlidingWindow {
   readonly #windowMs: number;
@@ -35,7 +37,7 @@ export class SlidingWindow {
 
   constructor(requests: number, windowMs: number) {
     this.#windowMs = windowMs;
-    this.#spacingMs = windowMs / requests;
+    this.#spacingMs = (windowMs / requests) * SPACING;
     this.#lateMs = Math.min(windowMs * LATE_SHARE, LATE_MS);
   }
 

@@ -52,6 +52,8 @@ export function standardWebhooks(options: StandardWebhooksOptions): Verifier {
       if (id.includes(".")) throw new SignatureError("the delivery's id has a full stop");
       requireFresh(timestamp, "s", now, toleranceMs);
       const head = `${id}.${timestamp}.`;
+      // How `Headers` joins a header that came twice. Entries are parted by a space alone.
+      if (signatures.includes(", ")) throw new SignatureError("the signature's header came more than once");
       const list = signatures.split(" ");
       if (list.length > MAX_SIGNATURES) throw new SignatureError(`more than ${MAX_SIGNATURES} signatures`);
       // Each kind of signature is checked with its own kind of key, never with one that the request suggests.

@@ -24,12 +24,13 @@ import {
   type WorkSession,
 } from "../core/store.ts";
 import { append } from "./memory/append.ts";
-import { counts, forget, lookup, pending, record, sweep } from "./memory/calls.ts";
+import { counts, forget, lookup, pending, recordIndex, sweep } from "./memory/calls.ts";
 import { Database, type Limits } from "./memory/database.ts";
 import { deadRecords, listDead } from "./memory/dead-letters.ts";
 import { endPass, unseen } from "./memory/passes.ts";
 import { discardedDead, retriedDead } from "./memory/record.ts";
 import { MemorySession } from "./memory/session.ts";
+import { shareDatabase, type SharedDatabase } from "./memory/shared.ts";
 
 export interface KeyvStoreOptions {
   /** What the store's keys in the Keyv begin with; anything else there is left alone. `"trueup:"` by default. */
@@ -85,15 +86,12 @@ function limit(name: string, value: number): number {
   throw invalidOption(`\`${name}\` must be a positive integer, not ${value}`);
 }
 
-/** Databases that are open in this process, by Keyv and prefix, with how many stores have them open. */
-const shared = new WeakMap<Keyv, Map<string, { readonly database: Promise<Database>; users: number }>>();
-
 class KeyvStore implements Store {
   readonly guarantees = { durability: "none", shared: false, transactional: false } as const;
   readonly #keyv: Keyv;
   readonly #prefix: string;
   readonly #limits: Limits;
-  #open: Database | undefined;
+  #shared: SharedDatabase | undefined;
   #session: MemorySession | undefined;
 
   constructor(keyv: Keyv, prefix: string, limits: Limits) {
@@ -103,30 +101,19 @@ class KeyvStore implements Store {
   }
 
   async open(environment: StoreEnvironment): Promise<void> {
-    if (this.#open !== undefined) return;
-    const databases = shared.get(this.#keyv) ?? new Map();
-    shared.set(this.#keyv, databases);
-    const entry = databases.get(this.#prefix) ?? {
-      database: Database.open(this.#keyv, this.#prefix, environment, this.#limits),
-      users: 0,
-    };
-    databases.set(this.#prefix, entry);
-    entry.users += 1;
-    try {
-      this.#open = await entry.database;
-    } catch (error) {
-      this.#leave();
-      throw error;
-    }
+    if (this.#shared !== undefined) return;
+    this.#shared = await shareDatabase(this.#keyv, this.#prefix, () =>
+      Database.open(this.#keyv, this.#prefix, environment, this.#limits),
+    );
   }
 
   async close(): Promise<void> {
-    const database = this.#open;
-    if (database === undefined) return;
-    this.#open = undefined;
-    await database.settle();
-    if (this.#session !== undefined) database.free(this.#session);
-    this.#leave();
+    const shared = this.#shared;
+    if (shared === undefined) return;
+    this.#shared = undefined;
+    await shared.database.settle();
+    if (this.#session !== undefined) shared.database.free(this.#session);
+    shared.leave();
   }
 
   async work(options: {
@@ -139,6 +126,7 @@ class KeyvStore implements Store {
       throw new TrueupError("STORE_IN_USE", "another session in this process works on this Keyv");
     }
     try {
+      if (this.#shared?.database !== database) throw notOpen();
       await session.voidLeases();
     } catch (error) {
       database.free(session);
@@ -172,7 +160,7 @@ class KeyvStore implements Store {
     scope: Scope,
     entries: readonly { readonly id: string; readonly index: IndexEntry }[],
   ): Promise<number> {
-    return await this.#database.change((draft) => record(draft, scope, entries));
+    return await this.#database.change((draft) => recordIndex(draft, scope, entries));
   }
 
   async unseen(
@@ -288,15 +276,11 @@ class KeyvStore implements Store {
   }
 
   get #database(): Database {
-    if (this.#open === undefined) throw new TrueupError("STORE_FAILED", "the store is not open");
-    return this.#open;
+    if (this.#shared === undefined) throw notOpen();
+    return this.#shared.database;
   }
+}
 
-  #leave(): void {
-    const databases = shared.get(this.#keyv);
-    const entry = databases?.get(this.#prefix);
-    if (databases === undefined || entry === undefined) return;
-    entry.users -= 1;
-    if (entry.users === 0) databases.delete(this.#prefix);
-  }
+function notOpen(): TrueupError<"STORE_FAILED"> {
+  return new TrueupError("STORE_FAILED", "the store is not open");
 }

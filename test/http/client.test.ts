@@ -39,11 +39,11 @@ describe("the clients", () => {
       maxConcurrent: 1,
     });
     onTestFinished(() => clients.close());
-    const { api, limited } = await clients.of("bare", "default").context(new AbortController().signal);
-    const error = await rejection(api.get("x"));
+    const context = await clients.of("bare", "default").context(new AbortController().signal);
+    const error = await rejection(context.api.get("x"));
     expect(error).toMatchObject({ code: "OPTION_INVALID" });
     expect(error.message).toContain('"bare"');
-    expect(await limited(() => Promise.resolve("sdk"))).toBe("sdk");
+    expect(await context.limited(() => Promise.resolve("sdk"))).toBe("sdk");
     expect(() => clients.of("other", "default")).toThrow(expect.objectContaining({ code: "OPTION_INVALID" }));
   });
 

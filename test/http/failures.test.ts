@@ -390,10 +390,10 @@ describe("an abort", () => {
   test("should refuse what begins after it", async () => {
     const { contextOf, server } = await setup(() => {});
     const controller = new AbortController();
-    const { api, limited } = await contextOf("default", controller.signal);
+    const context = await contextOf("default", controller.signal);
     controller.abort(reason);
-    expect(await rejection(api.get("x"))).toBe(reason);
-    expect(await rejection(limited(() => Promise.resolve()))).toBe(reason);
+    expect(await rejection(context.api.get("x"))).toBe(reason);
+    expect(await rejection(context.limited(() => Promise.resolve()))).toBe(reason);
     expect(await rejection(contextOf("default", controller.signal))).toBe(reason);
     expect(server.seen).toEqual([]);
   });

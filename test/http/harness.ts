@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
 import type { ApiClients, Context } from "../../src/core/api.ts";
-import { type Clock, systemClock } from "../../src/core/clock.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { type EventMap, Hooks, type Logger } from "../../src/core/hooks.ts";
 import {
   type AnyProvider,

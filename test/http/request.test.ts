@@ -102,12 +102,7 @@ describe("a request", () => {
 
   test("should be refused when its path leaves the base, before anything is sent", async () => {
     const { api, server } = await setup(answer);
-    for (const path of [
-      "../admin",
-      `contacts/${"a?admin=1"}`,
-      "//evil.example/",
-      "https://evil.example/v1/",
-    ]) {
+    for (const path of ["../admin", "contacts/a?admin=1", "//evil.example/", "https://evil.example/v1/"]) {
       expect(await rejection(api.get(path))).toMatchObject({ code: "PATH_REFUSED" });
     }
     expect(server.seen).toEqual([]);
@@ -173,5 +168,5 @@ describe("what is reported", () => {
 
 function inner(cause: unknown): unknown {
   if (!(cause instanceof Error)) return cause;
-  return [cause.name, cause.message, cause.stack, { ...cause }, inner(cause.cause)];
+  return [cause.name, cause.message, cause.stack, Object.entries(cause), inner(cause.cause)];
 }

@@ -71,11 +71,11 @@ function life(store: Store, clock: TestClock, told: Told): readonly (() => Promi
     async () => claimed(await session.claim({ ...SCOPE, limit: 10 })),
     async () =>
       void (await session.settle([dead(claimOf("b")), done(claimOf("a"), indexEntry({ hash: "a" }))])),
-    async () => void (await store.setCheckpoint("cursor", "7")),
-    async () => void (await store.endPass(SCOPE, PASS, lock, null)),
+    () => store.setCheckpoint("cursor", "7"),
+    () => store.endPass(SCOPE, PASS, lock, null),
     async () => void (await store.discardDead({})),
     append("e", "e1"),
-    async () => void (await session.release()),
+    () => session.release(),
   ];
 }
 

@@ -118,15 +118,17 @@ describe("a store at its limit", () => {
     const kept: string[] = [];
     const page = (connection: string, n: number) =>
       Array.from({ length: 100 }, (_, i) => appendEntry(`${connection}${n}-${i}`, connection));
-    let failure: unknown;
-    for (let n = 0; failure === undefined && n < 1_000; n += 1) {
-      const entries = page("big", n);
-      await store.append(entries).then(
-        () => kept.push(...entries.map(({ ref }) => ref.id)),
-        (error: unknown) => (failure = error),
-      );
-    }
-    expect(failure).toMatchObject({ code: "STORE_FULL", message: expect.stringMatching(/maxBytes/) });
+    const fill = async () => {
+      for (let n = 0; n < 1_000; n += 1) {
+        const entries = page("big", n);
+        await store.append(entries);
+        kept.push(...entries.map(({ ref }) => ref.id));
+      }
+    };
+    await expect(fill()).rejects.toMatchObject({
+      code: "STORE_FULL",
+      message: expect.stringMatching(/maxBytes/),
+    });
     const found = await store.lookup({ ...SCOPE, connection: "big" }, kept);
     expect(found.every((object) => object?.pending === true)).toBe(true);
 

@@ -194,7 +194,8 @@ export class Gate {
   async #eventsOf(delivery: WebhookDelivery): Promise<readonly SyncEvent[]> {
     let events: unknown;
     try {
-      events = await this.#webhook.events(delivery);
+      events = this.#webhook.events(delivery);
+      if (!Array.isArray(events)) events = await events;
     } catch (error) {
       throw deliveryError(error, "`webhook.events` threw");
     }

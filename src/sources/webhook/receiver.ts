@@ -34,8 +34,10 @@ export interface Receiver {
    */
   readonly fetch: (request: Request) => Promise<Response>;
   /**
-   * For `node:http`, `node:https`, the compatibility API of `node:http2`, and what is built on them. Resolves when the
-   * answer is written.
+   * For `node:http`, `node:https`, the compatibility API of `node:http2`, and what is built on them.
+   *
+   * Typed as `createServer` wants a listener to be. What it returns is a promise all the same, which resolves when the
+   * answer is written, for platforms that wait for one.
    *
    * ```ts
    * createServer(receiver.node);
@@ -46,7 +48,7 @@ export interface Receiver {
    *   hooks.addContentTypeParser("*", (request, payload, done) => done(null));
    *   hooks.post("/hooks/crm", (request, reply) => {
    *     reply.hijack();
-   *     return receiver.node(request.raw, reply.raw);
+   *     receiver.node(request.raw, reply.raw);
    *   });
    * });
    * ```
@@ -57,7 +59,7 @@ export interface Receiver {
   readonly node: (
     request: IncomingMessage | Http2ServerRequest,
     response: ServerResponse | Http2ServerResponse,
-  ) => void | Promise<void>;
+  ) => void;
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import type { AppendEntry, AppendResult } from "../../core/store.ts";
 import type { Draft } from "./draft.ts";
-import { appended, isPending, workOf } from "./record.ts";
+import { appended, isUnderWay, workOf } from "./record.ts";
 
 export function append(draft: Draft, entries: readonly AppendEntry[]): AppendResult[] {
   return entries.map((entry) => {
@@ -16,7 +16,7 @@ export function append(draft: Draft, entries: readonly AppendEntry[]): AppendRes
       const known = draft.find(entry.ref);
       return {
         status: "duplicate",
-        generation: known !== undefined && isPending(known) ? known.generation : 0,
+        generation: known !== undefined && isUnderWay(known) ? known.generation : 0,
       };
     }
     if (key !== undefined) draft.remember(key);

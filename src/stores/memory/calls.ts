@@ -23,7 +23,7 @@ export function lookup(state: State, scope: Scope, ids: readonly string[]): (Loo
   });
 }
 
-export function record(
+export function recordIndex(
   draft: Draft,
   scope: Scope,
   entries: readonly { readonly id: string; readonly index: IndexEntry }[],

@@ -97,7 +97,7 @@ export class Database {
     return this.#session;
   }
 
-  /** Gives the right to work to a session, once nobody else has it; `undefined` when it is not free in time. */
+  /** Gives the right to work to a session, once nobody else has it. False: it was not free in time. */
   async takeOver(session: MemorySession, leaseMs: number, signal: AbortSignal | undefined): Promise<boolean> {
     const { clock } = this.environment;
     const deadline = clock.monotonic() + leaseMs;
@@ -127,8 +127,10 @@ export class Database {
   /** Whether no other process has begun to work on the Keyv since this one did. */
   async isOwner(): Promise<boolean> {
     return await this.#alone(async () => {
-      await this.#journal.setBack();
-      return (await this.#journal.read(OWNER_KEY)) === this.#mark;
+      const isOwner = (await this.#journal.read(OWNER_KEY)) === this.#mark;
+      // What a failed write left behind is not to wait for the next call. What another process wrote is its own.
+      if (isOwner) await this.#journal.setBack();
+      return isOwner;
     });
   }
 

@@ -144,7 +144,6 @@ function reversed(write: Write): Write {
   return { key, value: before, before: value };
 }
 
-function storeFailed(how: "read" | "written", cause: unknown): TrueupError {
-  if (cause instanceof TrueupError) return cause;
+function storeFailed(how: "read" | "written", cause: unknown): TrueupError<"STORE_FAILED"> {
   return new TrueupError("STORE_FAILED", `the Keyv cannot be ${how}: ${String(cause)}`, { cause });
 }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { type MergedHint, mergeHints } from "../../core/hint.ts";
 import type { Hint, ObjectRef, Origin, StoredEvent } from "../../core/event.ts";
 import type {
   AppendEntry,
@@ -90,6 +91,11 @@ export function isPending(record: ObjectRecord): boolean {
   return record.state !== "idle";
 }
 
+/** Whether something is going to be done about it. */
+export function isUnderWay(record: ObjectRecord): boolean {
+  return record.state === "waiting" || record.state === "leased";
+}
+
 /** Whether the object is one that a list should show. */
 export function isPresent(record: ObjectRecord): boolean {
   return record.index?.state === "present";
@@ -126,28 +132,19 @@ function merged(work: Work | null, later: Work, maxEvents: number): Work {
     since: work.since,
     lane: work.lane === "live" ? "live" : later.lane,
     force: work.force || later.force,
-    ...leadingHint(work, later),
+    ...mergedHint(work, later),
     eventCount: work.eventCount + later.eventCount,
     events: later.events.length === 0 ? work.events : [...work.events, ...later.events].slice(-maxEvents),
   };
 }
 
-type HintAndVersion = Pick<Work, "hint" | "version" | "versionOrder">;
-
-/** Those of the higher version; where nothing orders them, a version before none, and then the latest. */
-function leadingHint(work: HintAndVersion, later: HintAndVersion): HintAndVersion {
-  const leading = leads(work, later) ? work : later;
-  return { hint: leading.hint, version: leading.version, versionOrder: leading.versionOrder };
+function mergedHint(work: Work, later: Work): Pick<Work, "hint" | "version" | "versionOrder"> {
+  const { hint, version, order } = mergeHints(hintOf(work), hintOf(later));
+  return { hint: hint ?? undefined, version: version ?? undefined, versionOrder: order ?? undefined };
 }
 
-function leads(work: HintAndVersion, later: HintAndVersion): boolean {
-  // An append that says nothing (a trigger, a pass) takes nothing away from one that did.
-  if (later.version === undefined && later.hint === undefined) return true;
-  if (work.version === undefined || later.version === undefined) return work.version !== undefined;
-  if (work.versionOrder === undefined || later.versionOrder === undefined)
-    return work.versionOrder !== undefined;
-  // The first letter is the kind of version; different kinds are not ordered.
-  return work.versionOrder[0] === later.versionOrder[0] && work.versionOrder > later.versionOrder;
+function hintOf({ hint, version, versionOrder }: Work): MergedHint {
+  return { hint: hint ?? null, version: version ?? null, order: versionOrder ?? null };
 }
 
 /** A moment of the store: its counter just advanced, the time, and the cap on events. */
@@ -258,9 +255,11 @@ export function retriedDead(record: ObjectRecord, now: number): ObjectRecord {
   return record.work === null ? record : freshWork(record, { ...record.work, since: now }, now, now);
 }
 
-/** Drops dead work; whether a handler may have begun stays known. */
+/** Drops dead work. Where a handler may have begun, nothing is known any more of what the user's copy holds. */
 export function discardedDead(record: ObjectRecord, now: number): ObjectRecord {
-  return idle({ ...record, error: null }, 0, now);
+  const { revision = 0, evidence = 0 } = record.index ?? {};
+  const unknown = { state: "present", version: null, hash: null, rowHash: null, revision, evidence } as const;
+  return idle({ ...record, error: null, index: record.begun ? unknown : record.index }, 0, now);
 }
 
 /** Without the events that were appended at or before the given moment. */

@@ -61,9 +61,13 @@ export class MemorySession implements WorkSession {
     this.#database.free(this);
   }
 
-  /** Gives the leases of a session that is gone back, their attempts counted. */
+  /** Gives the leases of a session that is gone back, their attempts counted, and ends its locks. */
   async voidLeases(): Promise<void> {
-    await this.#change((draft) => endLeases(draft, "crashed"));
+    await this.#change((draft) => {
+      endLeases(draft, "crashed");
+      // Fence 0 is nobody's: the lock is free, and who had it finds it lost.
+      for (const name of draft.state.locks.keys()) draft.setLock({ name, fence: 0, until: 0 });
+    });
   }
 
   get #isLive(): boolean {

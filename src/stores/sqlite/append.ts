@@ -5,12 +5,13 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Hint } from "../../core/event.ts";
+import { mergeHints, type MergedHint, NO_HINT } from "../../core/hint.ts";
 import { invalidOption } from "../../core/errors.ts";
 import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
 import type { AppendEntry, AppendResult } from "../../core/store.ts";
 import type { Events } from "./events.ts";
 import { kindOf, type Lanes, laneOf } from "./lanes.ts";
-import { mergeHints, NO_HINT, type HintColumns } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
 
@@ -24,7 +25,7 @@ interface ObjectRow {
   readonly generation: number;
   readonly forced: number;
   readonly dead: number | null;
-  readonly hint: string | null;
+  readonly hint: Hint | null;
   readonly hint_version: string | null;
   readonly hint_order: string | null;
   readonly head: number | null;
@@ -108,7 +109,7 @@ export class Appender {
 
   #pendingGeneration(scope: number, id: string): number {
     const row = this.#find.get(scope, id) as ObjectRow | undefined;
-    return row === undefined || (row.due === null && row.dead === null) ? 0 : row.generation;
+    return row === undefined || row.due === null ? 0 : row.generation;
   }
 
   #insertNew(turn: Turn, scope: number, id: string, generation: number, mark: Mark): void {
@@ -164,7 +165,7 @@ export class Appender {
     const lane = mark.lane === "live" && kindOf(before) === "repair" ? laneOf(scope, "live") : before;
     const counted = Number(mark.event !== undefined);
     const lease = this.#lease.get(row.n) as
-      | { since_hint: string | null; since_version: string | null; since_order: string | null }
+      | { since_hint: Hint | null; since_version: string | null; since_order: string | null }
       | undefined;
     let merged = hintColumns(row);
     if (lease === undefined) {
@@ -182,10 +183,10 @@ export class Appender {
   }
 }
 
-function hintOf(mark: Mark): HintColumns {
+function hintOf(mark: Mark): MergedHint {
   return { hint: mark.hint ?? null, version: mark.version ?? null, order: mark.versionOrder ?? null };
 }
 
-function hintColumns(row: ObjectRow): HintColumns {
+function hintColumns(row: ObjectRow): MergedHint {
   return { hint: row.hint, version: row.hint_version, order: row.hint_order };
 }

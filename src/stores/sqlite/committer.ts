@@ -94,7 +94,7 @@ export class Committer {
         reject(notOpen());
         return;
       }
-      this.#queue.push({ guarded, run, resolve: resolve as (value: unknown) => void, reject });
+      this.#queue.push({ guarded, run, resolve, reject });
       this.#flushing ??= this.#flush();
     });
   }

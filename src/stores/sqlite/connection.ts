@@ -20,7 +20,7 @@ const PAGE_BYTES = 4_096;
 /** Pages of the write-ahead log after which a commit copies them into the database: 32 MiB. */
 const CHECKPOINT_PAGES = 8_000;
 
-const CACHE_KIB = 65_536;
+const CACHE_KIB = 32768;
 
 /** The result codes that are told apart; the lower byte of an extended code is the code itself. */
 const SQLITE = {
@@ -91,7 +91,7 @@ export function isBusy(error: unknown): boolean {
 
 /** What a caller is told of a failure. Errors of our own pass through. */
 export function storeError(cause: unknown, options: ConnectionOptions): TrueupError {
-  if (cause instanceof TrueupError) return cause;
+  if (cause instanceof TrueupError) return cause as TrueupError;
   const { path, maxBytes } = options;
   const code = resultCode(cause);
   if (code === SQLITE.full && maxBytes !== undefined) {

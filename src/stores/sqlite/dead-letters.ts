@@ -38,6 +38,8 @@ export class DeadLetters {
   readonly #retry: StatementSync;
   readonly #heads: StatementSync;
   readonly #discard: StatementSync;
+  readonly #unknownPresent: StatementSync;
+  readonly #makeUnknown: StatementSync;
 
   constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events; maxEvents: number }) {
     this.#scopes = parts.scopes;
@@ -52,7 +54,14 @@ export class DeadLetters {
       UPDATE trueup_object SET dead = NULL, due = ?3, dirty_since = ?3, attempts = 0, lags = 0, error = NULL
       WHERE ${MATCHES}`);
     this.#heads = db.prepare(`SELECT head FROM trueup_object WHERE ${MATCHES} AND head IS NOT NULL`);
-    // What stays is the index entry, and that a handler may have begun.
+    // Where a handler may have begun, nothing is known any more of what the user's copy holds.
+    this.#unknownPresent = db.prepare(`
+      SELECT scope, count(*) AS objects FROM trueup_object
+      WHERE ${MATCHES} AND begun = 1 AND state IS NOT 'present' GROUP BY scope`);
+    this.#makeUnknown = db.prepare(`
+      UPDATE trueup_object SET state = 'present', version = NULL, hash = NULL, row_hash = NULL,
+        revision = coalesce(revision, 0), evidence = coalesce(evidence, 0)
+      WHERE ${MATCHES} AND begun = 1`);
     this.#discard = db.prepare(`
       UPDATE trueup_object SET dead = NULL, lane = NULL, dirty_since = ?3, attempts = 0, lags = 0, forced = 0,
         origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0, error = NULL
@@ -96,6 +105,11 @@ export class DeadLetters {
     const [scopes, ids] = this.#matched(filter);
     const heads = this.#heads.all(scopes, ids) as unknown as { head: number }[];
     for (const { head } of heads) this.#events.deleteUpTo(head, head);
+    for (const row of this.#unknownPresent.all(scopes, ids)) {
+      const { scope, objects } = row as { scope: number; objects: number };
+      this.#scopes.addPresent(scope, objects);
+    }
+    this.#makeUnknown.run(scopes, ids);
     return Number(this.#discard.run(scopes, ids, turn.now).changes);
   }
 

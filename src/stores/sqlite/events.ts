@@ -38,7 +38,7 @@ export class Events {
       found.push(JSON.parse(row.body) as StoredEvent);
       seq = row.prev;
     }
-    return found.reverse();
+    return found.toReversed();
   }
 
   /** Deletes the events of a chain up to and with `last`, which the caller has seen. */

@@ -5,11 +5,12 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { Scope } from "../../core/event.ts";
+import { type MergedHint, mergeHints } from "../../core/hint.ts";
+import type { Hint, Scope } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
 import type { Events } from "./events.ts";
 import { kindOf, type Lanes } from "./lanes.ts";
-import { type HintColumns, mergeHints, toIndex, type WorkRow } from "./rows.ts";
+import { toIndex, type WorkRow } from "./rows.ts";
 import type { Turn } from "./turn.ts";
 
 /** First and longest spread of objects whose lease was lost a second time or more. */
@@ -22,7 +23,7 @@ export interface LeaseRow {
   readonly fence: number;
   readonly since: number | null;
   readonly since_origin: string | null;
-  readonly since_hint: string | null;
+  readonly since_hint: Hint | null;
   readonly since_version: string | null;
   readonly since_order: string | null;
   readonly since_count: number;
@@ -31,7 +32,7 @@ export interface LeaseRow {
 interface LeasedObject extends LeaseRow {
   readonly lane: number;
   readonly attempts: number;
-  readonly hint: string | null;
+  readonly hint: Hint | null;
   readonly hint_version: string | null;
   readonly hint_order: string | null;
 }
@@ -119,7 +120,7 @@ export class Leases {
       const died = reason.kind === "died";
       const attempts = lease.attempts + Number(died);
       const due = turn.now + (died ? spread(attempts, reason.random) : 0);
-      const own: HintColumns = { hint: lease.hint, version: lease.hint_version, order: lease.hint_order };
+      const own: MergedHint = { hint: lease.hint, version: lease.hint_version, order: lease.hint_order };
       const { hint, version, order } = lease.since === null ? own : mergeHints(own, sinceHint(lease));
       this.#void.run(lease.n, touched, due, attempts, hint, version, order);
     }
@@ -129,7 +130,7 @@ export class Leases {
   }
 }
 
-export function sinceHint(lease: LeaseRow): HintColumns {
+export function sinceHint(lease: LeaseRow): MergedHint {
   return { hint: lease.since_hint, version: lease.since_version, order: lease.since_order };
 }
 

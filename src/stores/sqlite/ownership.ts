@@ -54,10 +54,12 @@ export class Owners {
   readonly #parts: Parts;
   readonly #read: StatementSync;
   readonly #write: StatementSync;
+  readonly #dropLocks: StatementSync;
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
     this.#read = db.prepare("SELECT * FROM trueup_store");
+    this.#dropLocks = db.prepare("DELETE FROM trueup_lock");
     this.#write = db.prepare(`
       UPDATE trueup_store SET owner_epoch = ?, owner_heartbeat = ?, owner_lease_ms = ?, owner_locked = ?, owner_pid = ?`);
   }
@@ -102,6 +104,7 @@ export class Owners {
       const dead = locked && owner.owner_locked === 1;
       if (!dead && !this.#isStale(turn, owner, watch)) return undefined;
       const leases = this.#parts.leases.voidAll(turn, { kind: "died", random: this.#parts.random });
+      this.#dropLocks.run(); // locks are held by who works
       const how = dead ? "died" : "has given no sign of life";
       this.#parts.logger.warn({ leases }, `taking the store over: the process that worked on it ${how}`);
     }

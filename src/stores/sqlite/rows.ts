@@ -58,28 +58,6 @@ export interface WorkRow extends IndexColumns {
 export const WORK_COLUMNS = `n, id, lane, due, dirty_since, generation, attempts, lags, begun, forced, origin, hint,
   hint_version, head, event_count, ${INDEX_COLUMNS}`;
 
-/** The merged hint and version of several appends. */
-export interface HintColumns {
-  readonly hint: string | null;
-  readonly version: string | null;
-  /** `versionOrder(version)`. */
-  readonly order: string | null;
-}
-
-export const NO_HINT: HintColumns = { hint: null, version: null, order: null };
-
-/** Those of the highest version, else the latest. */
-export function mergeHints(earlier: HintColumns, later: HintColumns): HintColumns {
-  if (later.hint === null && later.version === null) return earlier;
-  if (earlier.order === null) return later;
-  if (later.version === null) return earlier;
-  // Versions of two kinds cannot be compared: then the later one counts.
-  const comparable = later.order !== null && later.order[0] === earlier.order[0];
-  if (!comparable || later.order === null) return later;
-  if (later.order === earlier.order) return { ...later, hint: later.hint ?? earlier.hint };
-  return later.order > earlier.order ? later : earlier;
-}
-
 export function failureText(error: FailureRecord): string {
   return JSON.stringify(error);
 }

@@ -5,11 +5,13 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Hint } from "../../core/event.ts";
+import { type MergedHint, mergeHints } from "../../core/hint.ts";
 import type { Claim, Settlement, SettleOutcome } from "../../core/store.ts";
 import type { Events } from "./events.ts";
 import type { Lanes } from "./lanes.ts";
 import { type LeaseRow, type Leases, sinceHint } from "./leases.ts";
-import { failureText, type HintColumns, indexValues, mergeHints } from "./rows.ts";
+import { failureText, indexValues } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
 
@@ -25,7 +27,7 @@ interface ObjectRow {
   readonly head: number | null;
   readonly begun: number;
   readonly forced: number;
-  readonly hint: string | null;
+  readonly hint: Hint | null;
   readonly hint_version: string | null;
   readonly hint_order: string | null;
 }
@@ -175,7 +177,7 @@ export class Settler {
 }
 
 /** The object's merged hint, with what was appended under the lease. */
-function hintsWith(row: ObjectRow, since: LeaseRow | undefined): HintColumns {
+function hintsWith(row: ObjectRow, since: LeaseRow | undefined): MergedHint {
   const own = { hint: row.hint, version: row.hint_version, order: row.hint_order };
   return since === undefined ? own : mergeHints(own, sinceHint(since));
 }
