@@ -20,7 +20,7 @@ const PAGE_BYTES = 4_096;
 /** Pages of the write-ahead log after which a commit copies them into the database: 32 MiB. */
 const CHECKPOINT_PAGES = 8_000;
 
-const CACHE_KIB = 32768;
+const CACHE_KIB = 32_768;
 
 /** The result codes that are told apart; the lower byte of an extended code is the code itself. */
 const SQLITE = {
