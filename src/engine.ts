@@ -20,22 +20,21 @@ import { sleep, systemClock, systemRandom, type Clock } from "./core/clock.ts";
 import { refuseInsideCommit } from "./core/commit-scope.ts";
 import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core/connections.ts";
 import { DeadLetters } from "./core/dead-letters.ts";
-import { invalidOption, TrueupError } from "./core/errors.ts";
-import { objectIdText, type Scope } from "./core/event.ts";
+import { invalidOption } from "./core/errors.ts";
+import { objectIdText } from "./core/event.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
 import { Intake } from "./core/intake.ts";
 import { Lifecycle, type StartOptions } from "./core/lifecycle.ts";
 import { durationMs, positive, resolveLimits, type EngineOptions, type Limits } from "./core/options.ts";
-import { mergeReports, type DriftReport, type PassMode, type ReconcileReport } from "./core/pass.ts";
+import type { DriftReport, ReconcileReport } from "./core/pass.ts";
+import { Passes, requireMode } from "./core/passes.ts";
 import { Pauses } from "./core/pauses.ts";
 import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
-import { requireList } from "./core/reconciler.ts";
-import { RouteRegistry, type Route } from "./core/registry.ts";
+import { requireHandler, RouteRegistry } from "./core/registry.ts";
 import type { IdValue, ObjectOf } from "./core/resource.ts";
 import type { Schedule } from "./core/scheduler.ts";
-import { Semaphore } from "./core/semaphore.ts";
 import { SourceRunner } from "./core/source-runner.ts";
 import { drainResult, readStatus, type DrainResult, type EngineStatus } from "./core/status.ts";
 import type { Store } from "./core/store.ts";
@@ -59,8 +58,6 @@ export type TxOf<Engine> = Engine extends SyncEngine<readonly AnyProvider[], inf
 const DRAIN_TIMEOUT_MS = 30_000;
 const TICK_TIMEOUT_MS = 10_000;
 const DRAIN_POLL_MS = 20;
-/** Of `reconcile` with `connection: "*"`. */
-const CONNECTIONS_AT_ONCE = 4;
 
 /**
  * Keeps a copy of providers' objects right. Constructing it does nothing; `start` makes it work.
@@ -85,6 +82,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   readonly #pauses: Pauses;
   readonly #intake: Intake;
   readonly #lifecycle: Lifecycle;
+  readonly #passes: Passes;
   readonly #schedules: Schedule[] = [];
   readonly #hasSources: boolean;
 
@@ -158,6 +156,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       schedules: () => this.#schedules,
       onDone: (claim) => intake.done(claim),
     });
+    this.#passes = new Passes({ clock, connections, lifecycle: this.#lifecycle });
     this.deadLetters = new DeadLetters({
       store,
       routes,
@@ -254,34 +253,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: ReconcileOptions<ModeOf<ResourceOf<Providers[number], RouteName>>>,
   ): Promise<ReconcileReport> {
     refuseInsideCommit("reconcile");
-    const known = this.#routes.get(route);
-    const { handle = "changed", mode, onProgress, pageSize, since } = options;
-    requireMode(known, mode);
-    if (pageSize !== undefined) positive(pageSize, pageSize, "pageSize");
-    if (since !== undefined && Number.isNaN(since.getTime()))
-      throw invalidOption("`since` must be a valid Date");
-    if (handle !== "none") requireHandler(known);
-    await this.#lifecycle.ready();
-    const connections =
-      options.connection === "*"
-        ? await this.#lifecycle.connectionsOf(known.provider.name)
-        : [await this.#connectionOf(known, options.connection)];
-    const reports = await this.#bounded(options, (signal) =>
-      this.#lifecycle.inShift((shift) =>
-        forEachOf(connections, CONNECTIONS_AT_ONCE, (connection) => {
-          const both = AbortSignal.any([signal, shift.ended.signal]);
-          return shift.reconciler.reconcile(known, scopeOf(known, connection), {
-            mode,
-            handle,
-            pageSize,
-            since,
-            signal: both,
-            onProgress,
-          });
-        }),
-      ),
-    );
-    return (options.connection === "*" ? mergeReports(reports) : reports[0]) as ReconcileReport;
+    return this.#passes.reconcile(this.#routes.get(route), options);
   }
 
   /**
@@ -293,15 +265,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: VerifyOptions = {},
   ): Promise<DriftReport> {
     refuseInsideCommit("verify");
-    const known = this.#routes.get(route);
-    requireMode(known, "full");
-    await this.#lifecycle.ready();
-    const scope = scopeOf(known, await this.#connectionOf(known, options.connection));
-    return this.#bounded(options, (signal) =>
-      this.#lifecycle.inShift((shift) =>
-        shift.verifier.verify(known, scope, AbortSignal.any([signal, shift.ended.signal])),
-      ),
-    );
+    return this.#passes.verify(this.#routes.get(route), options);
   }
 
   /**
@@ -317,12 +281,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     refuseInsideCommit("adopt");
     const known = this.#routes.get(route);
     await this.#lifecycle.ready();
-    return adoptRows(
-      this.#store,
-      known,
-      scopeOf(known, await this.#connectionOf(known, options.connection)),
-      rows,
-    );
+    return adoptRows(this.#store, known, await this.#passes.scopeOf(known, options.connection), rows);
   }
 
   /**
@@ -337,11 +296,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     refuseInsideCommit("trigger");
     const known = this.#routes.get(route);
     if (!Array.isArray(ids)) throw invalidOption("`trigger` takes a list of ids");
-    await this.#intake.trigger(
-      known,
-      await this.#connectionOf(known, options.connection),
-      ids.map(objectIdText),
-    );
+    const { connection } = await this.#passes.scopeOf(known, options.connection);
+    await this.#intake.trigger(known, connection, ids.map(objectIdText));
   }
 
   /**
@@ -354,10 +310,14 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const timeoutMs = positive(options.timeoutMs, DRAIN_TIMEOUT_MS, "timeoutMs");
     const deadline = this.#clock.now() + timeoutMs;
     for (;;) {
+      const askedAt = this.#clock.monotonic();
       const pending = await this.#store.pending(deadline);
       const over = this.#clock.now() >= deadline || !this.#lifecycle.accepting;
       if ((pending.due === 0 && pending.leased === 0) || over) return drainResult(pending);
-      await sleep(this.#clock, DRAIN_POLL_MS, this.#lifecycle.stopSignal).catch(() => {});
+      // Counting a long backlog costs the worker its time: it is asked for a tenth of it at most.
+      const pauseMs = Math.max(DRAIN_POLL_MS, 10 * (this.#clock.monotonic() - askedAt));
+      const leftMs = Math.max(1, deadline - this.#clock.now());
+      await sleep(this.#clock, Math.min(pauseMs, leftMs), this.#lifecycle.stopSignal).catch(() => {});
     }
   }
 
@@ -413,6 +373,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
 
   /** How things stand, per route and connection. */
   async status(): Promise<EngineStatus> {
+    refuseInsideCommit("status");
     await this.#lifecycle.ready();
     return readStatus(this.#store, this.#clock, this.#lifecycle.started);
   }
@@ -463,81 +424,6 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
         "the store survives nothing, so webhooks are answered only once they are handled; use sqliteStore, or a shared store, in production",
     });
   }
-
-  async #connectionOf(route: Route, connection: string | undefined): Promise<string> {
-    if (connection !== undefined) return connection;
-    const listed = await this.#connections.list(route.provider.name);
-    if (listed.length <= 1) return listed[0] ?? DEFAULT_CONNECTION;
-    throw new TrueupError(
-      "CONNECTION_REQUIRED",
-      `provider "${route.provider.name}" has ${listed.length} connections: name one, or "*" where all are meant`,
-    );
-  }
-
-  /** Runs under the caller's signal, a time limit, and the engine's stopping. */
-  async #bounded<T>(
-    {
-      signal,
-      timeoutMs,
-    }: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
-    run: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    const timeUp = new AbortController();
-    const cancel =
-      timeoutMs === undefined
-        ? () => {}
-        : this.#clock.setTimer(
-            () => timeUp.abort(new TrueupError("API_TIMEOUT", `the pass did not end within ${timeoutMs} ms`)),
-            positive(timeoutMs, timeoutMs, "timeoutMs"),
-          );
-    const signals = [timeUp.signal, this.#lifecycle.stopSignal, ...(signal === undefined ? [] : [signal])];
-    try {
-      return await run(AbortSignal.any(signals));
-    } finally {
-      cancel();
-    }
-  }
-}
-
-function scopeOf(route: Route, connection: string): Scope {
-  return { provider: route.provider.name, connection, resource: route.resourceName };
-}
-
-function requireHandler(route: Route): void {
-  if (route.handler !== undefined) return;
-  throw new TrueupError(
-    "HANDLER_MISSING",
-    `${route.name} is declared and has no handler: call engine.handle("${route.name}", …), or leave the resource out`,
-  );
-}
-
-function requireMode(route: Route, mode: unknown): asserts mode is PassMode {
-  if (mode !== "incremental" && mode !== "full")
-    throw invalidOption('`mode` must be "incremental" or "full"');
-  requireList(route, mode);
-}
-
-/** Runs for each item, a few at once, all to their end; then throws what went wrong first. */
-async function forEachOf<Item, Result>(
-  items: readonly Item[],
-  atOnce: number,
-  run: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const permits = new Semaphore(atOnce);
-  const settled = await Promise.allSettled(
-    items.map(async (item) => {
-      await permits.acquire();
-      try {
-        return await run(item);
-      } finally {
-        permits.release();
-      }
-    }),
-  );
-  return settled.map((outcome) => {
-    if (outcome.status === "rejected") throw outcome.reason;
-    return outcome.value;
-  });
 }
 
 function requireFunction(value: unknown, what: string): void {

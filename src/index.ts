@@ -113,6 +113,18 @@ export type {
   WorkSession,
 } from "./core/store.ts";
 
+export { cursorPages, linkPages, offsetPages, pageNumbers, urlPath } from "./http/index.ts";
+export type {
+  CursorPagesOptions,
+  LinkPagesOptions,
+  ListFunction,
+  OffsetArguments,
+  OffsetPagesOptions,
+  PageNumberArguments,
+  PageNumbersOptions,
+  PagesOptions,
+} from "./http/index.ts";
+
 export type { Receiver } from "./sources/webhook/receiver.ts";
 export { ghostSignature } from "./signatures/ghost.ts";
 export { githubSignature } from "./signatures/github.ts";

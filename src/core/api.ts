@@ -5,6 +5,7 @@
  */
 
 import type { Connection } from "./provider.ts";
+import type { LaneKind } from "./store.ts";
 
 export type QueryValue = string | number | boolean | bigint | Date | null | undefined;
 /** `undefined` and `null` are left out; an array is joined with commas; a Date is written as ISO 8601. */
@@ -28,19 +29,27 @@ export interface ApiResponse<T> {
   readonly headers: Headers;
   /** The decoded body: JSON where the response says so, text otherwise, `undefined` when empty. */
   readonly data: T;
+  /** What answered, after redirects; relative links are relative to it. */
+  readonly url: string;
 }
 
 /**
  * Requests under the connection's credentials and rate budget. Network errors and 5xx are retried for some seconds.
  * @throws HttpError, RateLimitError, or TrueupError with `UNAUTHORIZED`, `NETWORK`, `API_TIMEOUT`, `BODY_TOO_LARGE`,
- *   `RESPONSE_INVALID`, `REDIRECT_REFUSED` or `PATH_REFUSED`
+ *   `RESPONSE_INVALID`, `REDIRECT_REFUSED`, `PATH_REFUSED`, `OPTION_INVALID` (the request itself is wrong) or `STOPPED`
  */
 export interface ApiClient {
-  /** GET, and the decoded body. Conditional where an earlier answer had a validator; a 304 gives the earlier body. */
+  /**
+   * GET, and the decoded body. Conditional where an earlier answer had a validator; a 304 gives the earlier body. An
+   * answer without a body is `RESPONSE_INVALID`: from a `fetch`, it would read as "this object is gone".
+   */
   // oxlint-disable-next-line typescript/no-explicit-any -- JSON from outside; a schema checks it next
-  get<T = any>(path: string, options?: { readonly query?: Query; readonly headers?: Headers }): Promise<T>;
+  readonly get: <T = any>(
+    path: string,
+    options?: { readonly query?: Query; readonly headers?: Headers },
+  ) => Promise<T>;
   // oxlint-disable-next-line typescript/no-explicit-any -- see above
-  request<T = any>(request: ApiRequest): Promise<ApiResponse<T>>;
+  readonly request: <T = any>(request: ApiRequest) => Promise<ApiResponse<T>>;
 }
 
 /** What `fetch`, `fetchMany`, `list` and `poll` receive beside their arguments. */
@@ -51,13 +60,22 @@ export interface Context<Credentials = any> {
   /** Aborts when the result is not wanted any more. */
   readonly signal: AbortSignal;
   /** Runs a vendor SDK's call under the connection's rate budget. */
-  limited<T>(call: () => Promise<T>): Promise<T>;
+  readonly limited: <T>(call: () => Promise<T>) => Promise<T>;
+}
+
+/** What a call of `fetch`, `list`, … brings to each of its requests. */
+export interface ApiCall {
+  readonly signal: AbortSignal;
+  /** Under a rate limit, live work goes first, and repair work has its share. */
+  readonly lane: LaneKind;
+  /** Hears the `Date` header of each answer, in milliseconds since the epoch. */
+  readonly onServerDate?: ((epochMs: number) => void) | undefined;
 }
 
 /** One connection's side of the API client, as the worker and the reconciler use it. */
 export interface ConnectionApi {
-  /** A context for one call. `onServerDate` hears the `Date` header of each answer, in milliseconds. */
-  context(signal: AbortSignal, onServerDate?: (epochMs: number) => void): Promise<Context>;
+  /** A context for one call. */
+  context(call: ApiCall): Promise<Context>;
   /** True while more calls wait for the rate budget than it is worth leasing work for. */
   saturated(): boolean;
 }

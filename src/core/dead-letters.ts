@@ -62,6 +62,7 @@ export class DeadLetters {
     query: DeadLetterQuery = {},
     page: { readonly cursor?: string | undefined; readonly limit?: number | undefined } = {},
   ): Promise<DeadLetterPage> {
+    refuseInsideCommit("deadLetters.list");
     const { ready, store } = this.#options;
     await ready();
     const { items, next } = await store.listDead(this.#filter(query), {

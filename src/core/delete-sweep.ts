@@ -71,7 +71,7 @@ function unseen(
 
 async function forgetGone(context: RepairContext, ids: readonly string[]): Promise<void> {
   const { fetcher, route, scope, state, store } = context;
-  const results = await fetcher.many(route.resource, scope, ids);
+  const results = await fetcher.many(route.resource, scope, ids, "repair");
   const gone = ids.flatMap((id, i) => {
     const result = results[i];
     const index = result?.kind === "gone" ? indexOf(result, route, state.startMark) : undefined;

@@ -6,7 +6,7 @@
  */
 
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import type { ApiClients } from "./api.ts";
+import type { ApiClients, Context } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines } from "./deadline.ts";
 import { HttpError, SchemaError, TrueupError } from "./errors.ts";
@@ -14,6 +14,7 @@ import { describeRef, objectIdText, type ObjectRef, type Scope } from "./event.t
 import type { Hooks } from "./hooks.ts";
 import type { AnyResource } from "./resource.ts";
 import { asError } from "./retry.ts";
+import type { LaneKind } from "./store.ts";
 import { objectEvidence, type Evidence } from "./verdict.ts";
 
 export interface FetcherOptions {
@@ -23,6 +24,17 @@ export interface FetcherOptions {
   readonly deadlines: Deadlines;
   /** Limit for one call of `fetch` or `fetchMany`, waiting for the rate budget included. Milliseconds. */
   readonly fetchTimeoutMs: number;
+}
+
+/** One call of an adapter. */
+interface Asked {
+  readonly scope: Scope;
+  readonly lane: LaneKind;
+  readonly objects: number;
+  /** For messages. */
+  readonly what: string;
+  /** Statuses that mean "it does not exist". */
+  readonly gone: readonly number[];
 }
 
 export type FetchResult = Evidence | { readonly kind: "error"; readonly error: Error };
@@ -35,14 +47,11 @@ export class Fetcher {
   }
 
   /** Reads one object. Never rejects: a failure is a result. */
-  async one(resource: AnyResource, ref: ObjectRef): Promise<FetchResult> {
+  async one(resource: AnyResource, ref: ObjectRef, lane: LaneKind): Promise<FetchResult> {
     try {
       const raw = await this.#call(
-        ref,
-        1,
-        describeRef(ref),
+        { scope: ref, lane, objects: 1, what: describeRef(ref), gone: resource.gone },
         (context) => resource.fetch(ref.id, context),
-        resource.gone,
       );
       if (raw === undefined) return { kind: "gone" };
       return await checkedEvidence(resource, raw, "fetch", ref);
@@ -55,18 +64,20 @@ export class Fetcher {
    * Reads several objects of one scope with one `fetchMany`; what that leaves out is read singly, as is everything
    * when the API refuses the batch as such. Result i belongs to id i.
    */
-  async many(resource: AnyResource, scope: Scope, ids: readonly string[]): Promise<FetchResult[]> {
+  async many(
+    resource: AnyResource,
+    scope: Scope,
+    ids: readonly string[],
+    lane: LaneKind,
+  ): Promise<FetchResult[]> {
     const { fetchMany } = resource;
-    const single = (id: string) => this.one(resource, { ...scope, id });
+    const single = (id: string) => this.one(resource, { ...scope, id }, lane);
     if (fetchMany === undefined || ids.length === 1) return Promise.all(ids.map(single));
     const found = new Map<string, Evidence>();
     try {
       const rows = await this.#call(
-        scope,
-        ids.length,
-        `${ids.length} objects`,
+        { scope, lane, objects: ids.length, what: `${ids.length} objects`, gone: [] },
         (context) => fetchMany([...ids], context),
-        [],
       );
       if (!Array.isArray(rows))
         throw new TrueupError("RESPONSE_INVALID", "`fetchMany` must return an array of objects");
@@ -82,20 +93,15 @@ export class Fetcher {
     return Promise.all(ids.map(async (id) => found.get(id) ?? single(id)));
   }
 
-  async #call<T>(
-    scope: Scope,
-    objects: number,
-    what: string,
-    call: (context: Awaited<ReturnType<ReturnType<ApiClients["of"]>["context"]>>) => Promise<T>,
-    gone: readonly number[],
-  ): Promise<T | undefined> {
+  async #call<T>(asked: Asked, call: (context: Context) => Promise<T>): Promise<T | undefined> {
+    const { scope, lane, objects, what, gone } = asked;
     const { apis, clock, deadlines, fetchTimeoutMs, hooks } = this.#options;
     const { provider, connection, resource } = scope;
     const startedAt = clock.monotonic();
     let error: Error | undefined;
     try {
       return await deadlines.run(fetchTimeoutMs, "API_TIMEOUT", `fetching ${what}`, async (signal) =>
-        call(await apis.of(provider, connection).context(signal)),
+        call(await apis.of(provider, connection).context({ signal, lane })),
       );
     } catch (thrown) {
       if (thrown instanceof HttpError && gone.includes(thrown.status)) return undefined;

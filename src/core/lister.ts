@@ -97,7 +97,11 @@ async function readPage(
     async (deadline) => {
       const api = options.apis.of(scope.provider, scope.connection);
       const signal = AbortSignal.any([deadline, request.signal]);
-      const context = await api.context(signal, (date) => (serverDate ??= date));
+      const context = await api.context({
+        signal,
+        lane: "repair",
+        onServerDate: (date) => (serverDate ??= date),
+      });
       const since = request.since === null ? undefined : new Date(request.since);
       return list({ since, cursor: cursor ?? undefined, limit: request.limit }, context);
     },

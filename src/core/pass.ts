@@ -5,7 +5,9 @@
  * @module
  */
 
+import type { Clock } from "./clock.ts";
 import type { Scope } from "./event.ts";
+import type { Route } from "./registry.ts";
 import { connectionKey } from "./store.ts";
 
 export type PassMode = "incremental" | "full";
@@ -49,6 +51,9 @@ export interface ReconcileReport extends Readonly<PassCounts> {
   /** Where the next pass goes on: `cursor` while this one is incomplete, `since` for the next incremental one. */
   readonly checkpoint: { readonly cursor: string | undefined; readonly since: Date | undefined };
 }
+
+/** Differences that a report shows at most. */
+export const MOST_SAMPLES = 20;
 
 /** One difference that `verify` found. */
 export interface DriftSample {
@@ -133,23 +138,52 @@ export function parsePassRecord(text: string | undefined): PassRecord {
   return text === undefined ? { current: null, last: null } : (JSON.parse(text) as PassRecord);
 }
 
-/** Adds up the reports of all connections of a route. */
-export function mergeReports(reports: readonly ReconcileReport[]): ReconcileReport | undefined {
-  return reports.reduce<ReconcileReport | undefined>((sum, report) => {
-    if (sum === undefined)
-      return { ...report, connection: "*", checkpoint: { cursor: undefined, since: undefined } };
-    const counts = Object.fromEntries(
-      (Object.keys(emptyCounts()) as (keyof PassCounts)[]).map((name) => [name, sum[name] + report[name]]),
-    ) as unknown as PassCounts;
-    return {
-      ...sum,
-      ...counts,
-      complete: sum.complete && report.complete,
-      resumed: sum.resumed || report.resumed,
-      startedAt: report.startedAt < sum.startedAt ? report.startedAt : sum.startedAt,
-      finishedAt: report.finishedAt > sum.finishedAt ? report.finishedAt : sum.finishedAt,
-    };
-  }, undefined);
+/** The reports of all connections of a route, added up. */
+export function mergeReports(
+  route: Route,
+  mode: PassMode,
+  reports: readonly ReconcileReport[],
+  clock: Clock,
+): ReconcileReport {
+  const counts = emptyCounts();
+  for (const name of Object.keys(counts) as (keyof PassCounts)[]) counts[name] = sumOf(reports, name);
+  return {
+    route: route.name,
+    connection: "*",
+    mode,
+    ...counts,
+    complete: reports.every((report) => report.complete),
+    resumed: reports.some((report) => report.resumed),
+    ...spanOf(reports, clock),
+    checkpoint: { cursor: undefined, since: undefined },
+  };
+}
+
+/** The same for `verify`. */
+export function mergeDrift(route: Route, reports: readonly DriftReport[], clock: Clock): DriftReport {
+  return {
+    route: route.name,
+    connection: "*",
+    listed: sumOf(reports, "listed"),
+    missing: sumOf(reports, "missing"),
+    stale: sumOf(reports, "stale"),
+    extra: sumOf(reports, "extra"),
+    pending: sumOf(reports, "pending"),
+    samples: reports.flatMap((report) => report.samples).slice(0, MOST_SAMPLES),
+    ...spanOf(reports, clock),
+  };
+}
+
+function sumOf<Name extends string>(reports: readonly Readonly<Record<Name, number>>[], name: Name): number {
+  return reports.reduce((sum, report) => sum + report[name], 0);
+}
+
+type Span = Pick<DriftReport, "startedAt" | "finishedAt">;
+
+function spanOf(reports: readonly Span[], clock: Clock): Span {
+  const times = reports.flatMap(({ startedAt, finishedAt }) => [startedAt.getTime(), finishedAt.getTime()]);
+  if (times.length === 0) times.push(clock.now()); // a provider without connections
+  return { startedAt: new Date(Math.min(...times)), finishedAt: new Date(Math.max(...times)) };
 }
 
 /** Finds that a list runs in a circle, remembering one cursor only (Brent's algorithm). */

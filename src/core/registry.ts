@@ -78,3 +78,12 @@ export class RouteRegistry {
     this.#routes.set(name, { ...route, handler });
   }
 }
+
+/** @throws TrueupError `HANDLER_MISSING` */
+export function requireHandler(route: Route): void {
+  if (route.handler !== undefined) return;
+  throw new TrueupError(
+    "HANDLER_MISSING",
+    `${route.name} is declared and has no handler: call engine.handle("${route.name}", …), or leave the resource out`,
+  );
+}

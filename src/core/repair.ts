@@ -244,7 +244,7 @@ export async function recordOnly(context: RepairContext, page: ListedPage): Prom
     const evidence =
       entry.row.kind === "object"
         ? entry.row.evidence
-        : await fetcher.one(route.resource, { ...scope, id: entry.row.id });
+        : await fetcher.one(route.resource, { ...scope, id: entry.row.id }, "repair");
     const index = indexOf(evidence, route, page.mark);
     if (index === undefined) continue;
     state.counts[entry.index?.state === "present" ? "stale" : "missing"] += 1;

@@ -71,11 +71,12 @@ export class TaskRunner {
     try {
       results =
         claims.length === 1
-          ? [await fetcher.one(route.resource, first.ref)]
+          ? [await fetcher.one(route.resource, first.ref, first.lane)]
           : await fetcher.many(
               route.resource,
               first.ref,
               claims.map((claim) => claim.ref.id),
+              first.lane,
             );
     } finally {
       fetchSlots.release();

@@ -9,7 +9,7 @@ import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import type { PassRef } from "./hooks.ts";
 import { listPages, type ListedPage } from "./lister.ts";
-import { newCycle, passKey, type DriftReport, type DriftSample } from "./pass.ts";
+import { MOST_SAMPLES, newCycle, passKey, type DriftReport, type DriftSample } from "./pass.ts";
 import { requireList, type ReconcilerOptions } from "./reconciler.ts";
 import type { Route } from "./registry.ts";
 import { comparePage, type DifferingRow } from "./repair.ts";
@@ -17,7 +17,6 @@ import { asError } from "./retry.ts";
 import type { Lock } from "./store.ts";
 import { sameContent } from "./verdict.ts";
 
-const MOST_SAMPLES = 20;
 /** Candidates for `extra` that are fetched together. */
 const STEP = 100;
 
@@ -131,7 +130,7 @@ export class Verifier {
     if (comparison === "same") return undefined;
     if (comparison === "missing" || (comparison === "stale" && row.kind === "object")) return comparison;
     // The row alone cannot tell: what a fetch says is compared instead, as the reconciler would.
-    const result = await this.#options.fetcher.one(route.resource, { ...scope, id: row.id });
+    const result = await this.#options.fetcher.one(route.resource, { ...scope, id: row.id }, "repair");
     switch (result.kind) {
       case "error":
         throw result.error;
@@ -160,7 +159,7 @@ export class Verifier {
       if (last === undefined) return;
       after = last.position;
       const ids = found.map((candidate) => candidate.id);
-      for (const [i, result] of (await fetcher.many(route.resource, scope, ids)).entries()) {
+      for (const [i, result] of (await fetcher.many(route.resource, scope, ids, "repair")).entries()) {
         if (result.kind === "error") throw result.error;
         if (result.kind !== "gone") continue;
         drift.extra += 1;

@@ -5,11 +5,11 @@
  * @module
  */
 
-import type { Headers } from "../core/api.ts";
+import type { ApiCall, ApiResponse, Headers } from "../core/api.ts";
 import { HttpError, RateLimitError, TrueupError } from "../core/errors.ts";
 import type { ApiDefinition, Connection, ResponseClass } from "../core/provider.ts";
 import { abortable } from "./abortable.ts";
-import type { Call, ConnectionState, LocatedResponse, Prepared, Shared } from "./connection.ts";
+import type { ConnectionState, Prepared, Shared } from "./connection.ts";
 import { type Answer, exchange, isRedirect, isTrueupError, named, provesUnsent } from "./exchange.ts";
 import { DEFAULT_HEADERS, mergeHeaders, serverDate } from "./headers.ts";
 import { type ApiBase, parseBase, redirectTarget, resolveTarget, type Target } from "./path.ts";
@@ -45,7 +45,7 @@ export interface AttemptOptions {
   readonly shared: Shared;
   readonly state: ConnectionState;
   readonly api: ApiDefinition<unknown>;
-  readonly call: Call;
+  readonly call: ApiCall;
   readonly prepared: Prepared;
   readonly connection: Connection;
 }
@@ -58,7 +58,7 @@ export class Attempt {
   }
 
   /** @throws {@link Repeatable} and {@link Refused} for its callers; otherwise as `ApiClient` promises */
-  async perform(): Promise<LocatedResponse<unknown>> {
+  async perform(): Promise<ApiResponse<unknown>> {
     const { api, connection, prepared, state } = this.#options;
     const { request } = prepared;
     const baseUrl = typeof api.baseUrl === "function" ? api.baseUrl(connection) : api.baseUrl;
@@ -158,7 +158,7 @@ export class Attempt {
     return target;
   }
 
-  #notModified(answer: Answer, target: Target, { kept, own }: Hop): LocatedResponse<unknown> {
+  #notModified(answer: Answer, target: Target, { kept, own }: Hop): ApiResponse<unknown> {
     const { status } = answer;
     if (kept !== undefined) {
       // What was kept, with the headers brought up to date (RFC 9111 §3.2); decoded again, so that the caller owns it.
@@ -173,7 +173,7 @@ export class Attempt {
     );
   }
 
-  #settle(answer: Answer, target: Target, { key }: Hop): LocatedResponse<unknown> {
+  #settle(answer: Answer, target: Target, { key }: Hop): ApiResponse<unknown> {
     const { api, prepared, shared, state } = this.#options;
     const { status, headers, bytes } = answer;
     const { data, undecodable } = this.#decode(answer, target);

@@ -5,13 +5,21 @@
  */
 
 import type { Dispatcher } from "undici";
-import type { ApiClient, ApiClients, ApiRequest, ApiResponse, ConnectionApi, Context } from "../core/api.ts";
+import type {
+  ApiCall,
+  ApiClient,
+  ApiClients,
+  ApiRequest,
+  ApiResponse,
+  ConnectionApi,
+  Context,
+} from "../core/api.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import type { Hooks, Logger } from "../core/hooks.ts";
 import type { AnyProvider, ApiDefinition, Connection } from "../core/provider.ts";
 import { abortable } from "./abortable.ts";
-import { type Call, type ConnectionState, send, type Shared } from "./connection.ts";
+import { type ConnectionState, send, type Shared } from "./connection.ts";
 import { Credentials } from "./credentials.ts";
 import { createAgent } from "./dispatcher.ts";
 import { createLimiter } from "./limiter.ts";
@@ -79,7 +87,7 @@ class Clients implements ApiClients, Shared {
     // A state may be forgotten while it is idle and made again, so whatever is handed out asks for it each time.
     const state = () => this.#state(provider, connection);
     return {
-      context: (signal, onServerDate) => this.#context(state, { signal, lane: "live", onServerDate }),
+      context: (call) => this.#context(state, call),
       saturated: () => this.#states.get(keyOf(provider, connection))?.limiter.saturated() ?? false,
     };
   }
@@ -107,7 +115,7 @@ class Clients implements ApiClients, Shared {
     return this.#agent;
   }
 
-  async #context(state: () => ConnectionState, call: Call): Promise<Context> {
+  async #context(state: () => ConnectionState, call: ApiCall): Promise<Context> {
     const { connection } = await abortable(state().credentials.load(), call.signal);
     return {
       api: this.#client(state, call),
@@ -120,7 +128,7 @@ class Clients implements ApiClients, Shared {
     };
   }
 
-  #client(state: () => ConnectionState, call: Call): ApiClient {
+  #client(state: () => ConnectionState, call: ApiCall): ApiClient {
     // What a body is like is for the caller's type argument to say, and for the resource's schema to check.
     const request = async <T>(given: ApiRequest) =>
       (await send(this, state(), call, given)) as ApiResponse<T>;
@@ -129,7 +137,7 @@ class Clients implements ApiClients, Shared {
       get: async <T>(path: string, { query, headers }: Pick<ApiRequest, "query" | "headers"> = {}) => {
         const { status, data } = await request<T>({ path, query, headers });
         // To an adapter's `fetch`, no body would mean that the object is gone.
-        if (status === 304) throw unexpected304();
+        if (data === undefined) throw bodyMissing(status);
         return data;
       },
     };
@@ -180,9 +188,9 @@ function keyOf(provider: string, connection: string): string {
   return `${provider}/${connection}`;
 }
 
-function unexpected304(): TrueupError<"RESPONSE_INVALID"> {
+function bodyMissing(status: number): TrueupError<"RESPONSE_INVALID"> {
   return new TrueupError(
     "RESPONSE_INVALID",
-    "a conditional `get` was answered 304, without a body; use `api.request`",
+    `\`get\` was answered ${status} without a body; use \`api.request\` where that is to be expected`,
   );
 }

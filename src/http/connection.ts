@@ -5,7 +5,7 @@
  */
 
 import type { Dispatcher } from "undici";
-import type { ApiRequest, ApiResponse } from "../core/api.ts";
+import type { ApiCall, ApiRequest, ApiResponse } from "../core/api.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { invalidOption } from "../core/errors.ts";
 import type { Hooks, Logger } from "../core/hooks.ts";
@@ -13,7 +13,7 @@ import type { ApiDefinition } from "../core/provider.ts";
 import { abortable } from "./abortable.ts";
 import { Attempt, Refused } from "./attempt.ts";
 import type { Credentials } from "./credentials.ts";
-import type { Lane, Limiter } from "./limiter.ts";
+import type { Limiter } from "./limiter.ts";
 import { encodeBody, type RequestBody } from "./request-body.ts";
 import { withRetries } from "./retries.ts";
 import type { ValidatorCache } from "./validators.ts";
@@ -38,13 +38,6 @@ export interface ConnectionState {
   readonly credentials: Credentials;
 }
 
-/** What a call of `fetch`, `list`, … brings to each of its requests. */
-export interface Call {
-  readonly signal: AbortSignal;
-  readonly lane: Lane;
-  readonly onServerDate: ((epochMs: number) => void) | undefined;
-}
-
 /** A request as every attempt sends it. */
 export interface Prepared {
   readonly method: string;
@@ -52,18 +45,13 @@ export interface Prepared {
   readonly body: RequestBody | undefined;
 }
 
-/** An answer together with the URL that gave it, which relative links are resolved against. */
-export interface LocatedResponse<T> extends ApiResponse<T> {
-  readonly url: string;
-}
-
 /** Performs one logical request. Throws as `ApiClient` promises. */
 export async function send(
   shared: Shared,
   state: ConnectionState,
-  call: Call,
+  call: ApiCall,
   request: ApiRequest,
-): Promise<LocatedResponse<unknown>> {
+): Promise<ApiResponse<unknown>> {
   const { api, provider } = state;
   if (api === undefined) {
     throw invalidOption(

@@ -10,7 +10,6 @@
 import type { ApiResponse, Context, Headers, Query } from "../core/api.ts";
 import { TrueupError } from "../core/errors.ts";
 import type { IdValue, ListArguments, Page } from "../core/resource.ts";
-import type { LocatedResponse } from "./connection.ts";
 import { nextTarget } from "./link-header.ts";
 
 /** A resource's `list`. */
@@ -184,9 +183,9 @@ function pageOf<Args extends ListArguments>(
 
 /** A cursor is stored and comes back much later, so it has to stand for itself. */
 function absoluteLink(link: string, response: ApiResponse<unknown>): string {
-  const { url } = response as Partial<LocatedResponse<unknown>>;
+  const { url } = response;
   if (URL.canParse(link)) return link;
-  if (url === undefined || !URL.canParse(link, url)) {
+  if (!URL.canParse(link, url)) {
     throw new TrueupError("LIST_INVALID", "the link to the next page is no URL");
   }
   return new URL(link, url).href;

@@ -39,7 +39,9 @@ describe("the clients", () => {
       maxConcurrent: 1,
     });
     onTestFinished(() => clients.close());
-    const context = await clients.of("bare", "default").context(new AbortController().signal);
+    const context = await clients
+      .of("bare", "default")
+      .context({ signal: new AbortController().signal, lane: "live" });
     const error = await rejection(context.api.get("x"));
     expect(error).toMatchObject({ code: "OPTION_INVALID" });
     expect(error.message).toContain('"bare"');
@@ -167,7 +169,7 @@ describe("a process", () => {
     const server = await serve((_request, response) => json(response, "ok"));
     const output = await run(`
       const clients = clientsOf("${server.origin}", { requests: 2, perMs: 3_600_000 });
-      const { api } = await clients.of("crm", "default").context(new AbortController().signal);
+      const { api } = await clients.of("crm", "default").context({ signal: new AbortController().signal, lane: "live" });
       console.log(await api.get("x"));
     `);
     expect(output).toBe("ok\n");
@@ -180,7 +182,7 @@ describe("a process", () => {
       const own = { dispatch() {} };
       Object.defineProperty(globalThis, key, { value: own, writable: true });
       const clients = clientsOf("${server.origin}");
-      const { api } = await clients.of("crm", "default").context(new AbortController().signal);
+      const { api } = await clients.of("crm", "default").context({ signal: new AbortController().signal, lane: "live" });
       console.log(await api.get("x"), globalThis[key] === own);
     `);
     expect(output).toBe("ok true\n");

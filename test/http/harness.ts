@@ -112,7 +112,7 @@ export function clientOf(
   });
   onTestFinished(() => clients.close());
   const context = (connection = "default", signal = new AbortController().signal) =>
-    clients.of("crm", connection).context(signal);
+    clients.of("crm", connection).context({ signal, lane: "live" });
   return { clients, events, logged, context };
 }
 

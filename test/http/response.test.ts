@@ -20,7 +20,6 @@ describe("a body", () => {
     ["JSON without a type", '{"a":1}', undefined, { a: 1 }],
     ["text without a type", "12", undefined, "12"],
     ["broken JSON without a type", "{a", undefined, "{a"],
-    ["nothing", "", "application/json", undefined],
   ])("should be decoded: %s", async (_, body, type, expected) => {
     expect(await received(body, type === undefined ? {} : { "content-type": type })).toEqual(expected);
   });
@@ -37,8 +36,13 @@ describe("a body", () => {
     expect(`${error.message} ${String(error.cause)}`).not.toContain("canary");
   });
 
-  test("should be undefined for 204 and for HEAD", async () => {
-    expect(await received("", {}, 204)).toBeUndefined();
+  test.each([200, 204])("should never be missing from a `get`, which would read as gone: %i", async (status) => {
+    expect(await rejection(received("", {}, status))).toMatchObject({ code: "RESPONSE_INVALID" });
+  });
+
+  test("should be undefined for a request that is answered without one", async () => {
+    const bare = await setup((_request, response) => void response.writeHead(204).end());
+    expect(await bare.api.request({ path: "x" })).toMatchObject({ status: 204, data: undefined });
     const { api } = await setup(
       (_request, response) =>
         void response
@@ -90,7 +94,7 @@ describe("a compressed body", () => {
 
   test("should be asked for", async () => {
     const { api, server } = await setup((_request, response) => void response.end());
-    await api.get("x");
+    await api.request({ path: "x" });
     expect(server.seen[0]?.headers["accept-encoding"]).toBe("gzip, br, deflate");
   });
 

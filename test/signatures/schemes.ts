@@ -7,7 +7,7 @@ import { headerToken } from "../../src/signatures/header-token.ts";
 import { hmacSignature } from "../../src/signatures/hmac-signature.ts";
 import { standardWebhooks } from "../../src/signatures/standard-webhooks.ts";
 
-/** 2023-01-18T20:33:51Z, the moment of the specification's example. */
+/** 2023-01-19T00:13:51Z, the moment of the specification's example. */
 export const NOW = 1_674_087_231_000;
 
 export type HeaderList = Readonly<Record<string, string | readonly string[]>>;

@@ -36,9 +36,8 @@ export async function authenticate(
   let failure: Error | undefined;
   for (const verifier of verifiers) {
     try {
-      let verdict: unknown = verifier.verify(delivery, delivery.receivedAt);
-      if (verdict !== undefined) verdict = await verdict;
       // A scheme of the user's may say `false` where it should throw. That must not read as a yes.
+      const verdict: unknown = await verifier.verify(delivery, delivery.receivedAt);
       if (verdict === false) throw new SignatureError("the verifier returned false");
       const id = verifier.deliveryId?.(delivery);
       return isUsableId(id) ? id : undefined;

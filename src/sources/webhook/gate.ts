@@ -194,8 +194,7 @@ export class Gate {
   async #eventsOf(delivery: WebhookDelivery): Promise<readonly SyncEvent[]> {
     let events: unknown;
     try {
-      events = this.#webhook.events(delivery);
-      if (!Array.isArray(events)) events = await events;
+      events = await this.#webhook.events(delivery);
     } catch (error) {
       throw deliveryError(error, "`webhook.events` threw");
     }

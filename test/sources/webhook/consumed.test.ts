@@ -164,7 +164,10 @@ describe("a body that a parser has read", () => {
     const answered = Promise.withResolvers<void>();
     const { url } = await listenNode((request: IncomingMessage, response: ServerResponse) => {
       request.destroy();
-      void Promise.resolve(at.receiver.node(request, response)).then(answered.resolve);
+      request.on(
+        "close",
+        () => void Promise.resolve(at.receiver.node(request, response)).then(answered.resolve),
+      );
     });
     await expect(post(url)).rejects.toThrow("fetch failed");
     await answered.promise;

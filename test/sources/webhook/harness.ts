@@ -1,13 +1,13 @@
 import { createHmac } from "node:crypto";
 import { createServer, type RequestListener, type Server } from "node:http";
-import { type AddressInfo, connect, type Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import { serve } from "@hono/node-server";
 import express from "express";
 import fastify from "fastify";
 import { Hono } from "hono";
 import { onTestFinished } from "vitest";
 import { z } from "zod";
-import { systemClock, type Clock } from "../../../src/core/clock.ts";
+import { systemClock } from "../../../src/core/clock.ts";
 import { type EventMap, Hooks } from "../../../src/core/hooks.ts";
 import { defineProvider, type WebhookDefinition } from "../../../src/core/provider.ts";
 import { defineResource } from "../../../src/core/resource.ts";
@@ -119,7 +119,7 @@ export const listenNode = (listener: RequestListener): Promise<Listening> =>
   listening(createServer(listener));
 
 /** The ways to mount a receiver, each as the documentation of `Receiver` shows it. */
-export const servers: Readonly<Record<string, (receiver: Receiver) => Promise<Listening>>> = {
+export const servers: Readonly<Record<string, Mount>> = {
   "node:http": ({ node }) => listenNode(node),
   Express: ({ node }) => {
     const app = express();
@@ -160,95 +160,24 @@ export const servers: Readonly<Record<string, (receiver: Receiver) => Promise<Li
 /** The two adapters, bare. */
 export const adapters = ["node:http", "Hono"].map((name) => ({ name, mount: servers[name]! }));
 
-/** A connection on which a test writes bytes as it likes. `closed` has all that came back. */
-export class RawClient {
-  readonly socket: Socket;
-  readonly closed: Promise<string>;
-  #received = "";
-  #waiting: (() => void)[] = [];
+export const body = '{"id":"c_1"}';
 
-  constructor(port: number) {
-    this.socket = connect(port, "127.0.0.1");
-    this.socket.setEncoding("latin1");
-    this.socket.on("data", (chunk: string) => {
-      this.#received += chunk;
-      for (const check of this.#waiting) check();
-    });
-    this.closed = new Promise((resolve) => {
-      this.socket.on("close", () => resolve(this.#received));
-    });
-    this.socket.on("error", () => {}); // a reset; `closed` says what came before
-  }
+export type Mount = (receiver: Receiver) => Promise<Listening>;
 
-  /** Resolves once the bytes are on their way: false where the connection is closed. */
-  write(text: string | Uint8Array): Promise<boolean> {
-    return new Promise((resolve) => {
-      this.socket.write(text, (error) => resolve(error == null));
-    });
-  }
-
-  /** Resolves with what came back once it holds `text`. */
-  received(text: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const check = () => {
-        if (this.#received.includes(text)) resolve(this.#received);
-      };
-      this.#waiting.push(check);
-      check();
-      void this.closed.then((all) => reject(new Error(`closed after ${JSON.stringify(all)}`)));
-    });
-  }
+/** Posts a signed delivery to a receiver of its own. */
+export async function post(mount: Mount, options: BenchOptions = {}, init: RequestInit = {}) {
+  const at = bench(options);
+  const { url } = await mount(at.receiver);
+  const response = await fetch(url, { method: "POST", body, headers: signed(body), ...init });
+  return { ...at, response, text: await response.text() };
 }
 
-export function rawClient(port: number): RawClient {
-  const client = new RawClient(port);
-  onTestFinished(() => {
-    client.socket.destroy();
-  });
-  return client;
-}
-
-/** A clock whose timers a test fires by hand. */
-export class HandClock implements Clock {
-  readonly timers: { readonly at: number; readonly callback: () => void }[] = [];
-  #monotonic = 0;
-  #watchers: (() => void)[] = [];
-
-  now(): number {
-    return 1_674_087_231_000 + this.#monotonic;
-  }
-
-  monotonic(): number {
-    return this.#monotonic;
-  }
-
-  setTimer(callback: () => void, delayMs: number): () => void {
-    const timer = { at: this.#monotonic + delayMs, callback };
-    this.timers.push(timer);
-    for (const watcher of this.#watchers) watcher();
-    return () => {
-      const at = this.timers.indexOf(timer);
-      if (at >= 0) this.timers.splice(at, 1);
-      for (const watcher of this.#watchers) watcher();
-    };
-  }
-
-  /** Resolves when that many timers are set. */
-  async timerCount(count: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const check = () => {
-        if (this.timers.length === count) resolve();
-      };
-      this.#watchers.push(check);
-      check();
-    });
-  }
-
-  advance(ms: number): void {
-    this.#monotonic += ms;
-    for (const timer of this.timers.filter(({ at }) => at <= this.#monotonic)) {
-      this.timers.splice(this.timers.indexOf(timer), 1);
-      timer.callback();
-    }
-  }
+/** The same for a delivery that is refused: what the answer says, and which errors were reported. */
+export async function refusedPost(mount: Mount, options: BenchOptions, init?: RequestInit) {
+  const { response, text, events, deliveries } = await post(mount, options, init);
+  const { error } = JSON.parse(text) as { error: { code: string; message: string } };
+  const reported = events.flatMap(({ name, event }) =>
+    name === "error" ? [(event as { error: Error }).error] : [],
+  );
+  return { status: response.status, code: error.code, text, response, reported, deliveries };
 }

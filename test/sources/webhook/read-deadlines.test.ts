@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { READ_TIMEOUT_MS, ReadDeadlines } from "../../../src/sources/webhook/read-deadlines.ts";
-import { HandClock } from "./harness.ts";
+import { TestClock } from "../../../src/testing/test-clock.ts";
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe("ReadDeadlines", () => {
   const begun = () => {
-    const clock = new HandClock();
+    const clock = new TestClock();
     const deadlines = new ReadDeadlines(clock);
     const expired: string[] = [];
     const begin = (name: string) => deadlines.begin(() => expired.push(name));
@@ -17,25 +17,25 @@ describe("ReadDeadlines", () => {
     const { clock, deadlines, begin } = begun();
     deadlines.end(begin("a"));
     await turn();
-    expect(clock.timers).toEqual([]);
+    expect(clock.pendingTimers).toBe(0);
   });
 
   test("should expire each at its own time, with one timer for all", async () => {
     const { clock, expired, begin } = begun();
     begin("a");
     await turn();
-    clock.advance(4_000);
+    await clock.advance(4_000);
     begin("b");
     await turn();
-    expect(clock.timers).toHaveLength(1);
-    clock.advance(READ_TIMEOUT_MS - 4_000);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(READ_TIMEOUT_MS - 4_000);
     expect(expired).toEqual(["a"]);
-    expect(clock.timers).toHaveLength(1);
-    clock.advance(3_999);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(3_999);
     expect(expired).toEqual(["a"]);
-    clock.advance(1);
+    await clock.advance(1);
     expect(expired).toEqual(["a", "b"]);
-    expect(clock.timers).toEqual([]);
+    expect(clock.pendingTimers).toBe(0);
   });
 
   test("should not expire what ended, and take its timer back when nothing is left", async () => {
@@ -43,13 +43,13 @@ describe("ReadDeadlines", () => {
     const [a, b] = [begin("a"), begin("b")];
     await turn();
     deadlines.end(a);
-    expect(clock.timers).toHaveLength(1);
+    expect(clock.pendingTimers).toBe(1);
     deadlines.end(b);
     deadlines.end(b);
-    expect(clock.timers).toEqual([]);
+    expect(clock.pendingTimers).toBe(0);
     begin("c");
     await turn();
-    clock.advance(READ_TIMEOUT_MS);
+    await clock.advance(READ_TIMEOUT_MS);
     expect(expired).toEqual(["c"]);
   });
 
@@ -57,11 +57,11 @@ describe("ReadDeadlines", () => {
     const { clock, deadlines, expired, begin } = begun();
     deadlines.begin(() => begin("b"));
     await turn();
-    clock.advance(READ_TIMEOUT_MS);
+    await clock.advance(READ_TIMEOUT_MS);
     await turn();
-    expect(clock.timers).toHaveLength(1);
-    clock.advance(READ_TIMEOUT_MS);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(READ_TIMEOUT_MS);
     expect(expired).toEqual(["b"]);
-    expect(clock.timers).toEqual([]);
+    expect(clock.pendingTimers).toBe(0);
   });
 });
