@@ -7,11 +7,13 @@ import {
   type Change,
   type EngineOptions,
   type EventMap,
+  type HandlerOptions,
   type ResourceDefinition,
   type Store,
 } from "trueup";
 import { sqliteStore, type SqliteTx } from "trueup/sqlite";
-import { notesProvider, signedRequest, World, type Note } from "./world.ts";
+import { TestClock } from "trueup/testing";
+import { notesProvider, signedRequest, World, type Note, type NotesDefinition } from "./world.ts";
 
 export const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -24,11 +26,13 @@ export function temporaryDirectory(): string {
 
 export interface NotesOptions {
   readonly resource?: Partial<ResourceDefinition<Note>>;
+  readonly provider?: NotesDefinition;
   readonly world?: World;
   readonly path?: string;
   readonly engine?: Partial<EngineOptions<never, SqliteTx>>;
   /** Instead of recording the change. */
   readonly handler?: (change: Change<Note, SqliteTx>) => unknown;
+  readonly handling?: Partial<HandlerOptions>;
 }
 
 /** An engine over a world of notes, with a copy that its handler keeps. Not started. */
@@ -36,7 +40,7 @@ export function notesEngine(options: NotesOptions = {}) {
   const world = options.world ?? new World();
   const path = options.path ?? join(temporaryDirectory(), "sync.db");
   const engine = new SyncEngine({
-    providers: [notesProvider(world, options.resource)],
+    providers: [notesProvider(world, options.resource, options.provider)],
     store: sqliteStore({ path }) as Store<SqliteTx>,
     logger: silent,
     retry: { attempts: 3, minDelayMs: 1, maxDelayMs: 5 },
@@ -46,16 +50,54 @@ export function notesEngine(options: NotesOptions = {}) {
   const seen: Change<Note, SqliteTx>[] = [];
   /** The user's copy. */
   const copy = new Map<string, Note>();
-  engine.handle("notes.note", async (change) => {
-    seen.push(change);
-    if (options.handler !== undefined) await options.handler(change);
-    if (change.kind === "delete") copy.delete(change.ref.id);
-    else copy.set(change.ref.id, change.object);
-  });
+  engine.handle(
+    "notes.note",
+    async (change) => {
+      seen.push(change);
+      if (options.handler !== undefined) await options.handler(change);
+      if (change.kind === "delete") copy.delete(change.ref.id);
+      else copy.set(change.ref.id, change.object);
+    },
+    options.handling,
+  );
   onTestFinished(() => engine.stop({ timeoutMs: 1_000 }));
   const receiver = engine.webhook("notes");
   const deliver = (...events: Parameters<typeof signedRequest>[0]) => receiver.fetch(signedRequest(events));
   return { world, path, engine, seen, copy, deliver };
+}
+
+/** An engine over notes whose time stands still until `pass` moves it. Its backoffs are not drawn: each is the longest. */
+export function timedEngine(options: NotesOptions = {}) {
+  const clock = new TestClock();
+  const made = notesEngine({
+    ...options,
+    engine: { clock, random: () => 0.999_999, leaseMs: 3_600_000, ...options.engine },
+  });
+  onTestFinished(async () => {
+    const stopped = made.engine.stop({ timeoutMs: 1_000 });
+    await clock.advance(1_000);
+    await stopped;
+  });
+  return { ...made, clock, pass: (ms: number) => pass(clock, ms) };
+}
+
+/** Lets time pass from one timer to the next; the engine, and a database on a disk, do all they can at each moment. */
+async function pass(clock: TestClock, ms: number): Promise<void> {
+  const end = clock.monotonic() + ms;
+  for (;;) {
+    await turns(TURNS_OF_WORK);
+    const next = clock.nextTimerInMs;
+    if (next === undefined || clock.monotonic() + next > end) break;
+    await clock.advance(next);
+  }
+  await clock.advance(end - clock.monotonic());
+}
+
+/** Of the event loop: what one object takes from a wake-up to its settling, many times over. */
+const TURNS_OF_WORK = 40;
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
 }
 
 /** Resolves with the next event of a name that satisfies. */
@@ -71,6 +113,26 @@ export function next<Name extends keyof EventMap>(
       resolve(event);
     });
   });
+}
+
+/** The events of a name from now on, in order. */
+export function recorded<Name extends keyof EventMap>(
+  engine: Pick<SyncEngine, "on">,
+  name: Name,
+): EventMap[Name][] {
+  const events: EventMap[Name][] = [];
+  engine.on(name, (event) => events.push(event));
+  return events;
+}
+
+/** Resolves with the error that a promise rejects with. */
+export async function failureOf(promise: Promise<unknown>): Promise<Error & { readonly code?: string }> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error("it did not fail");
 }
 
 /** Counts the events of a name from now on. */

@@ -8,6 +8,7 @@ import {
   type Page,
   type ResourceDefinition,
   type SyncEvent,
+  type WebhookDefinition,
 } from "trueup";
 
 export const noteSchema = z.object({ id: z.string(), text: z.string(), rev: z.number() });
@@ -78,13 +79,25 @@ export class World {
   }
 }
 
+/** What a test may want otherwise of the provider "notes". */
+export interface NotesDefinition {
+  readonly webhook?: Partial<WebhookDefinition<unknown>>;
+  readonly ackTimeoutMs?: number;
+}
+
 /** The provider "notes" of a world. */
-export function notesProvider(world: World, resource: Partial<ResourceDefinition<Note>> = {}) {
+export function notesProvider(
+  world: World,
+  resource: Partial<ResourceDefinition<Note>> = {},
+  { webhook, ...definition }: NotesDefinition = {},
+) {
   return defineProvider({
     name: "notes",
+    ...definition,
     webhook: {
       verify: hmacSignature({ secret: SECRET, header: "x-signature", algorithm: "sha256", encoding: "hex" }),
       events: (delivery) => delivery.json as SyncEvent[],
+      ...webhook,
     },
     resources: {
       note: defineResource({
