@@ -155,6 +155,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       sources: new SourceRunner({ sources, sink, clock, random, hooks }),
       schedules: () => this.#schedules,
       onDone: (claim) => intake.done(claim),
+      onStopped: () => intake.close(),
     });
     this.#passes = new Passes({ clock, connections, lifecycle: this.#lifecycle });
     this.deadLetters = new DeadLetters({
@@ -346,6 +347,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     readonly provider: Providers[number]["name"];
     readonly connection?: string | undefined;
   }): Promise<void> {
+    refuseInsideCommit("pause");
     await this.#lifecycle.ready();
     await this.#pauses.pause(provider, connection, null, "paused by hand");
   }
@@ -357,6 +359,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     readonly provider: Providers[number]["name"];
     readonly connection?: string | undefined;
   }): Promise<void> {
+    refuseInsideCommit("resume");
     await this.#lifecycle.ready();
     await this.#pauses.resume(provider, connection);
     this.#lifecycle.worker?.wake();

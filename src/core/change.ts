@@ -88,11 +88,13 @@ export interface HandlerTask {
   readonly done: Settlement;
 }
 
-/** Runs one commit of the store for one or more tasks. At most once. */
+/** Runs one commit of the store for one or more tasks. At most once, and only while their handler runs. */
 export class CommitOnce {
   readonly #session: WorkSession<unknown>;
   readonly #timeoutMs: number;
   #used = false;
+  #closed = false;
+  #underWay: Promise<unknown> | undefined;
   /** The tasks whose work was settled by the commit. */
   readonly committed = new Set<HandlerTask>();
 
@@ -101,9 +103,11 @@ export class CommitOnce {
     this.#timeoutMs = timeoutMs;
   }
 
+  /** @param signal the handler's: once it has aborted, the work is another's */
   async run<Result>(
     tasks: readonly HandlerTask[],
     write: (tx: unknown, live: readonly HandlerTask[]) => Result | Promise<Result>,
+    signal: AbortSignal,
   ): Promise<Result> {
     refuseInsideCommit("commit");
     if (this.#session.commit === undefined) {
@@ -114,10 +118,12 @@ export class CommitOnce {
     }
     if (this.#used)
       throw new TrueupError("COMMIT_TWICE", "commit was called a second time for the same work");
+    if (this.#closed || signal.aborted)
+      throw new TrueupError("LEASE_LOST", "the handler of this work has ended: nothing was written");
     this.#used = true;
     let result: Result | undefined;
     let live: HandlerTask[] = [];
-    await this.#session.commit(
+    this.#underWay = this.#session.commit(
       tasks.map((task) => task.done),
       async (tx, alive) => {
         live = tasks.filter((_, i) => alive[i]);
@@ -125,8 +131,23 @@ export class CommitOnce {
       },
       { timeoutMs: this.#timeoutMs },
     );
+    try {
+      await this.#underWay;
+    } finally {
+      this.#underWay = undefined;
+    }
     for (const task of live) this.committed.add(task);
     return result as Result;
+  }
+
+  /**
+   * The handler has ended: no commit begins any more, and one that is under way, because nobody awaited it, comes to
+   * its end first.
+   * @throws what that one failed with
+   */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#underWay;
   }
 }
 
@@ -148,7 +169,7 @@ export function makeChange(
     fence: claim.fence,
     signal,
     commit: <Result>(write: (tx: unknown) => Result | Promise<Result>) =>
-      commits.run([task], (tx) => write(tx)),
+      commits.run([task], (tx) => write(tx), signal),
   };
   return evidence.kind === "object"
     ? { ...base, kind: "upsert", object: evidence.object }

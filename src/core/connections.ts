@@ -27,6 +27,8 @@ export const singleConnection: Connections = {
 interface Kept {
   readonly found: Promise<Connection | undefined>;
   readonly until: number;
+  /** What was found last; while a look-up is under way, what the one before it found. */
+  known: Connection | undefined;
 }
 
 export class ConnectionRegistry {
@@ -55,9 +57,15 @@ export class ConnectionRegistry {
     const kept = this.#kept.get(key);
     if (kept !== undefined && !options.refresh && kept.until > this.#clock.now()) return kept.found;
     const found = this.#look(provider, id, options.refresh);
+    const entry: Kept = { found, until: this.#clock.now() + KEEP_MS, known: kept?.known };
     this.#kept.delete(key);
-    this.#kept.set(key, { found, until: this.#clock.now() + KEEP_MS });
-    found.catch(() => this.#kept.delete(key));
+    this.#kept.set(key, entry);
+    found.then(
+      (connection) => (entry.known = connection),
+      () => {
+        if (this.#kept.get(key) === entry) this.#kept.delete(key);
+      },
+    );
     if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value as string);
     return found;
   }
@@ -82,12 +90,14 @@ export class ConnectionRegistry {
     this.#kept.delete(JSON.stringify([provider, id]));
   }
 
-  /** Replaces credentials of a connection in a text that leaves the process (I12). */
+  /** Replaces credentials of a connection in a text that leaves the process (I12). Waits for no look-up. */
   async redact(provider: string, id: string, text: string): Promise<string> {
-    const connection = await this.#kept.get(JSON.stringify([provider, id]))?.found.catch(() => undefined);
-    return connection === undefined
-      ? text
-      : secretsIn(connection.credentials).reduce((t, secret) => t.replaceAll(secret, "[redacted]"), text);
+    const known = this.#kept.get(JSON.stringify([provider, id]))?.known;
+    if (known === undefined) return text;
+    // The longest first: one secret may begin another, whose rest would be left standing.
+    return [...secretsIn(known.credentials)]
+      .toSorted((a, b) => b.length - a.length)
+      .reduce((t, secret) => t.replaceAll(secret, "[redacted]"), text);
   }
 
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
@@ -111,8 +121,17 @@ export class ConnectionRegistry {
 /** Short strings are more likely flags than secrets, and replacing them would garble every message. */
 const SHORTEST_SECRET = 6;
 
-function secretsIn(credentials: unknown): string[] {
-  if (typeof credentials === "string") return credentials.length < SHORTEST_SECRET ? [] : [credentials];
-  if (typeof credentials !== "object" || credentials === null) return [];
-  return Object.values(credentials).flatMap(secretsIn);
+/** Without a schema, credentials may be anything: an SDK's client with circles in it, say. */
+function secretsIn(
+  credentials: unknown,
+  secrets = new Set<string>(),
+  visited = new Set<object>(),
+): Set<string> {
+  if (typeof credentials === "string") {
+    if (credentials.length >= SHORTEST_SECRET) secrets.add(credentials);
+  } else if (typeof credentials === "object" && credentials !== null && !visited.has(credentials)) {
+    visited.add(credentials);
+    for (const member of Object.values(credentials)) secretsIn(member, secrets, visited);
+  }
+  return secrets;
 }

@@ -168,8 +168,8 @@ function encodeEventVersion(version: Version | null | undefined): EncodedVersion
 }
 
 // When it happened is only handed on: a date that cannot be read is left out rather than refused.
-function instant(value: Date | string | number | null | undefined): string | undefined {
-  if (value === undefined || value === null) return undefined;
+function instant(value: unknown): string | undefined {
+  if (typeof value !== "string" && typeof value !== "number" && !(value instanceof Date)) return undefined;
   const date = new Date(value);
   return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
 }

@@ -43,7 +43,7 @@ export interface HandlingContext {
   readonly deadlines: Deadlines;
   readonly commitTimeoutMs: number;
   /** Hears of an error that came after a commit, when the work was already done. */
-  readonly afterCommit: (task: HandlerTask, error: Error) => void;
+  readonly afterCommit: (task: HandlerTask, error: Error) => Promise<void>;
 }
 
 /** Runs tasks of one route. */
@@ -83,11 +83,13 @@ async function runSingle(
       `the handler of ${describeRef(task.claim.ref)}`,
       (signal) => handler(makeChange(task, signal, commits)),
     );
+    await commits.close();
     return { ok: true, settled: commits.committed.has(task) };
   } catch (thrown) {
     const error = asError(thrown);
+    await commits.close().catch(() => {}); // nothing was written, and the handler's own failure says more
     if (!commits.committed.has(task)) return { ok: false, error };
-    context.afterCommit(task, error);
+    await context.afterCommit(task, error);
     return { ok: true, settled: true };
   }
 }
@@ -155,12 +157,14 @@ async function runBatch(
       `a batch of ${tasks.length} changes`,
       (signal) => handler(...batchArguments(tasks, signal, commits, results)),
     );
+    await commits.close();
   } catch (error) {
     thrown = asError(error);
+    await commits.close().catch(() => {});
   }
   for (const task of tasks) {
     if (commits.committed.has(task)) {
-      if (thrown !== undefined) context.afterCommit(task, thrown);
+      if (thrown !== undefined) await context.afterCommit(task, thrown);
       results.set(task, { ok: true, settled: true });
     } else if (!results.has(task)) {
       results.set(task, await resultOf(task, thrown, tasks.length, handler, timeoutMs, context, commits));
@@ -179,15 +183,13 @@ async function resultOf(
   context: HandlingContext,
   commits: CommitOnce,
 ): Promise<HandlingResult> {
-  if (thrown === undefined) {
-    // The others of its batch were committed and this one was not among the live ones.
-    if (commits.committed.size > 0)
-      return {
-        ok: false,
-        error: new TrueupError("LEASE_LOST", `${describeRef(task.claim.ref)} is leased by another`),
-      };
-    return { ok: true, settled: false };
-  }
+  // The others of its batch were committed and this one was not among the live ones.
+  if (commits.committed.size > 0)
+    return {
+      ok: false,
+      error: new TrueupError("LEASE_LOST", `${describeRef(task.claim.ref)} is leased by another`),
+    };
+  if (thrown === undefined) return { ok: true, settled: false };
   // One bad change must not fail the batch's others: each is tried alone, and shows its own error.
   if (batchSize === 1 || isAbort(thrown)) return { ok: false, error: thrown };
   const alone = await runBatch([task], handler, timeoutMs, context);
@@ -215,6 +217,7 @@ function batchArguments(
         throw new TrueupError("OPTION_INVALID", "batch.fail takes a change of this batch");
       if (commits.committed.has(task))
         throw new TrueupError("OPTION_INVALID", "this change was committed and cannot fail any more");
+      if (signal.aborted) return; // the batch was given up: its changes are being tried singly
       results.set(task, { ok: false, error: asError(error) });
     },
     commit: (write) =>
@@ -225,6 +228,7 @@ function batchArguments(
             tx,
             live.map((task) => changeOf.get(task) as Change<unknown, unknown>),
           ),
+        signal,
       ),
   };
   return [[...taskOf.keys()], batch];

@@ -36,7 +36,13 @@ export interface EventMap {
     readonly error: Error | undefined;
   };
   /** A webhook request was refused before anything was read from it (401, 413, …). */
-  "delivery.refused": { readonly provider: string; readonly status: number; readonly code: string };
+  "delivery.refused": {
+    readonly provider: string;
+    readonly status: number;
+    readonly code: string;
+    /** Why, where there is more to say than the code; never sent back. */
+    readonly error: Error | undefined;
+  };
 
   /** An authoritative object was requested. `objects` is above 1 for a batch. */
   fetch: Scope & { readonly objects: number; readonly durationMs: number; readonly error: Error | undefined };

@@ -38,6 +38,7 @@ export class Intake {
   readonly #append: (entries: AppendEntry[]) => Promise<AppendResult[]>;
   /** For stores without durability: who waits for which object to be handled. */
   readonly #waiting = new Map<string, Set<{ readonly generation: number; readonly resolve: () => void }>>();
+  readonly #closed = new AbortController();
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -147,6 +148,11 @@ export class Intake {
     if (waiters.size === 0) this.#waiting.delete(key);
   }
 
+  /** No work will be done any more: whoever still waits for it waits in vain. */
+  close(): void {
+    this.#closed.abort();
+  }
+
   #targets(provider: AnyProvider, event: ValidEvent): Route[] {
     const { hooks, routes } = this.#options;
     const { resource, objectId } = event;
@@ -206,9 +212,10 @@ export class Intake {
       });
     });
     const timer = new AbortController();
-    const late = sleep(this.#options.clock, timeoutMs, timer.signal).then(
+    const over = AbortSignal.any([timer.signal, this.#closed.signal]);
+    const late = sleep(this.#options.clock, timeoutMs, over).then(
       () => false,
-      () => true,
+      () => false,
     );
     const inTime = await Promise.race([Promise.all(all).then(() => true), late]);
     timer.abort();

@@ -21,6 +21,8 @@ export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
   readonly routes: RouteRegistry;
   readonly sources: SourceRunner;
   readonly schedules: () => readonly Schedule[];
+  /** Called when the engine stops, after the last work has ended. */
+  readonly onStopped: () => void;
 }
 
 export interface StartOptions {
@@ -247,6 +249,7 @@ export class Lifecycle {
         ) {
           await Promise.race([sleep(clock, TICK_POLL_MS), late]);
         }
+        await this.#sweep(); // one slice: who only ticks has no other housekeeping
       } finally {
         timer.abort();
         this.#worker = undefined;
@@ -280,6 +283,7 @@ export class Lifecycle {
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
     late.abort();
+    this.#options.onStopped();
     await apis.close();
     if (this.#opened === undefined) return;
     await this.#opened
@@ -335,18 +339,25 @@ export class Lifecycle {
   }
 
   #sweepLater(): void {
-    const { clock, hooks, store } = this.#options;
+    const { clock } = this.#options;
     this.#cancelSweep();
     const run = async (): Promise<void> => {
-      try {
-        while (!this.#stop.signal.aborted && (await store.sweep()))
-          await new Promise((resolve) => setImmediate(resolve));
-      } catch (thrown) {
-        hooks.emit("error", { error: asError(thrown), during: "sweeping the store" });
-      }
+      while (!this.#stop.signal.aborted && (await this.#sweep()))
+        await new Promise((resolve) => setImmediate(resolve));
       if (!this.#stop.signal.aborted) this.#cancelSweep = clock.setTimer(() => void run(), SWEEP_EVERY_MS);
     };
     this.#cancelSweep = clock.setTimer(() => void run(), SWEEP_EVERY_MS);
+  }
+
+  /** One slice of housekeeping. @returns whether there may be more to do now */
+  async #sweep(): Promise<boolean> {
+    const { hooks, store } = this.#options;
+    try {
+      return await store.sweep();
+    } catch (thrown) {
+      hooks.emit("error", { error: asError(thrown), during: "sweeping the store" });
+      return false;
+    }
   }
 }
 

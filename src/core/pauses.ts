@@ -1,5 +1,5 @@
 /**
- * Pauses of connections: kept in the store, so that they hold for all processes, and told once.
+ * Pauses of connections: kept in the store alone, so that they hold, and end, for all processes, and told once.
  *
  * @module
  */
@@ -16,8 +16,8 @@ export class Pauses {
   readonly #store: Store<unknown>;
   readonly #clock: Clock;
   readonly #hooks: Hooks;
-  /** Ends of pauses that this process knows of, so that thirty refused requests pause once. */
-  readonly #until = new Map<string, number>();
+  /** The last call for each connection under way: one at a time, so that thirty refused requests pause once. */
+  readonly #turns = new Map<string, Promise<void>>();
   readonly #refusals = new Map<string, number>();
 
   constructor(store: Store<unknown>, clock: Clock, hooks: Hooks) {
@@ -27,22 +27,24 @@ export class Pauses {
   }
 
   /** Stops work on a connection for `delayMs`, or (`null`) until it is resumed. */
-  async pause(provider: string, connection: string, delayMs: number | null, reason: string): Promise<void> {
-    const key = keyOf(provider, connection);
+  pause(provider: string, connection: string, delayMs: number | null, reason: string): Promise<void> {
     const until = delayMs === null ? null : this.#clock.now() + delayMs;
-    if ((this.#until.get(key) ?? 0) >= (until ?? Infinity)) return;
-    this.#until.set(key, until ?? Infinity);
-    await this.#store.pause({ provider, connection, until, reason });
-    this.#hooks.emit("connection.paused", { provider, connection, until, reason });
+    return this.#inTurn(provider, connection, async (paused) => {
+      if (paused < (until ?? Infinity)) await this.#pause(provider, connection, until, reason);
+    });
   }
 
   /** The API refused the credentials: pauses, for longer each time, until a probe succeeds. */
-  async credentialsRefused(provider: string, connection: string, reason: string): Promise<void> {
-    const key = keyOf(provider, connection);
-    if ((this.#until.get(key) ?? 0) > this.#clock.now()) return;
-    const refusals = this.#refusals.get(key) ?? 0;
-    this.#refusals.set(key, refusals + 1);
-    await this.pause(provider, connection, Math.min(FIRST_PROBE_MS * 2 ** refusals, MAX_PROBE_MS), reason);
+  credentialsRefused(provider: string, connection: string, reason: string): Promise<void> {
+    return this.#inTurn(provider, connection, async (paused) => {
+      const now = this.#clock.now();
+      if (paused > now) return;
+      const key = keyOf(provider, connection);
+      const refusals = this.#refusals.get(key) ?? 0;
+      const delayMs = Math.min(FIRST_PROBE_MS * 2 ** refusals, MAX_PROBE_MS);
+      await this.#pause(provider, connection, now + delayMs, reason);
+      this.#refusals.set(key, refusals + 1);
+    });
   }
 
   /** The API answered: earlier refusals are forgotten. */
@@ -51,10 +53,36 @@ export class Pauses {
   }
 
   async resume(provider: string, connection: string): Promise<void> {
-    this.#until.delete(keyOf(provider, connection));
     this.#refusals.delete(keyOf(provider, connection));
     await this.#store.resume(provider, connection);
     this.#hooks.emit("connection.resumed", { provider, connection });
+  }
+
+  async #pause(provider: string, connection: string, until: number | null, reason: string): Promise<void> {
+    await this.#store.pause({ provider, connection, until, reason });
+    this.#hooks.emit("connection.paused", { provider, connection, until, reason });
+  }
+
+  /** Runs after the calls before it, with the end of the pause in force: another process may have resumed. */
+  async #inTurn(
+    provider: string,
+    connection: string,
+    run: (pausedUntil: number) => Promise<void>,
+  ): Promise<void> {
+    const key = keyOf(provider, connection);
+    const before = this.#turns.get(key);
+    const turn = (async () => {
+      await before?.catch(() => {}); // its own caller hears of it
+      const pauses = await this.#store.pauses();
+      const found = pauses.find((pause) => pause.provider === provider && pause.connection === connection);
+      await run(found === undefined ? 0 : (found.until ?? Infinity));
+    })();
+    this.#turns.set(key, turn);
+    try {
+      await turn;
+    } finally {
+      if (this.#turns.get(key) === turn) this.#turns.delete(key);
+    }
   }
 }
 

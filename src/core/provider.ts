@@ -80,7 +80,7 @@ export interface WebhookDefinition<Credentials> {
   /** What a verified delivery says. None, one or many events. */
   readonly events: (delivery: WebhookDelivery) => readonly SyncEvent[] | Promise<readonly SyncEvent[]>;
   /** Shapes the answer to a delivery that was accepted, a duplicate or ignored. */
-  readonly respond?: ((outcome: Outcome) => WebhookAnswer | undefined) | undefined;
+  readonly respond?: ((outcome: Outcome, delivery: WebhookDelivery) => WebhookAnswer | undefined) | undefined;
   /** @default 1_048_576 */
   readonly maxBodyBytes?: number | undefined;
 }
@@ -179,9 +179,9 @@ function requireWebhook(
   if (typeof webhook.events !== "function") {
     throw invalidOption(`provider "${provider}": \`webhook.events\` must be a function`);
   }
+  if (typeof webhook.verify === "function") return;
   const verifiers = Array.isArray(webhook.verify) ? (webhook.verify as unknown[]) : [webhook.verify];
-  const usable = (verifier: unknown) =>
-    typeof verifier === "function" || typeof (verifier as Verifier | undefined)?.verify === "function";
+  const usable = (verifier: unknown) => typeof (verifier as Verifier | undefined)?.verify === "function";
   if (verifiers.length === 0 || !verifiers.every(usable)) {
     throw invalidOption(
       `provider "${provider}": \`webhook.verify\` must be a signature scheme, a list of them, or a function that finds them`,

@@ -66,8 +66,10 @@ export class ScopeLocks {
     const { clock, store, ttlMs } = this.#options;
     const lock = await this.#take(name, signal);
     const lost = new AbortController();
+    let held = true;
     let cancel = () => {};
     const renewLater = () => {
+      if (!held) return; // it was given up while a renewal was under way
       cancel = clock.setTimer(() => {
         store.lock(name, ttlMs, lock).then(
           (renewed) => {
@@ -84,6 +86,7 @@ export class ScopeLocks {
     try {
       return await run(lock, AbortSignal.any([signal, lost.signal]));
     } finally {
+      held = false;
       cancel();
       await store.unlock(lock).catch(() => {}); // it ends by itself
     }

@@ -9,8 +9,9 @@ import type { HandlerTask } from "./change.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { ConnectionRegistry } from "./connections.ts";
 import type { Deadlines } from "./deadline.ts";
-import { SchemaError, TrueupError } from "./errors.ts";
+import { TrueupError } from "./errors.ts";
 import { describeRef } from "./event.ts";
+import { failureRecord, toldError } from "./failure.ts";
 import type { FetchResult, Fetcher } from "./fetcher.ts";
 import { batchHandling, singleHandling, type Handling, type HandlingContext } from "./handling.ts";
 import type { Hooks } from "./hooks.ts";
@@ -219,7 +220,10 @@ export class TaskRunner {
           attempts,
           error: await this.#record(claim, error),
         });
-        hooks.emit("change.failed", { ref, attempt, retryInMs: after.delayMs, error });
+        if (hooks.has("change.failed")) {
+          const told = await this.#told(claim, error);
+          hooks.emit("change.failed", { ref, attempt, retryInMs: after.delayMs, error: told });
+        }
         return { kind: "failed", error };
       }
       case "dead": {
@@ -231,7 +235,7 @@ export class TaskRunner {
         });
         if (outcome === "lost") return this.#lost(claim);
         this.#over(route, claim, outcome, undefined);
-        hooks.emit("change.dead", { ref, attempt, error });
+        hooks.emit("change.dead", { ref, attempt, error: await this.#told(claim, error) });
         return { kind: "dead", error };
       }
     }
@@ -281,15 +285,13 @@ export class TaskRunner {
     );
   }
 
-  async #record(claim: Claim, error: Error): Promise<FailureRecord> {
+  #record(claim: Claim, error: Error): Promise<FailureRecord> {
     const { clock, connections } = this.#options;
-    const { provider, connection } = claim.ref;
-    return {
-      code: codeOf(error),
-      message: (await connections.redact(provider, connection, error.message)).slice(0, MAX_MESSAGE_LENGTH),
-      ...(error instanceof SchemaError ? { path: error.path } : undefined),
-      at: clock.now(),
-    };
+    return failureRecord(error, claim.ref, connections, clock.now());
+  }
+
+  #told(claim: Claim, error: Error): Promise<Error> {
+    return toldError(error, claim.ref, this.#options.connections);
   }
 
   #handlingOf(route: Route): Handling {
@@ -306,10 +308,10 @@ export class TaskRunner {
       session,
       deadlines,
       commitTimeoutMs: limits.commitTimeoutMs,
-      afterCommit: (task, error) =>
+      afterCommit: async ({ claim }, error) =>
         hooks.emit("error", {
-          error,
-          during: `the handler of ${describeRef(task.claim.ref)}, after its commit`,
+          error: await this.#told(claim, error),
+          during: `the handler of ${describeRef(claim.ref)}, after its commit`,
         }),
     };
     const { handler } = route;
@@ -326,5 +328,3 @@ export class TaskRunner {
     }
   }
 }
-
-const MAX_MESSAGE_LENGTH = 1_000;

@@ -144,9 +144,9 @@ function judgeObject(
   // Where a handler may have begun with another state, the copy may hold that one, though the index and the API agree.
   if (!claim.forced && !claim.begun && index?.state === "present") {
     if (index.revision !== resource.revision) {
-      if (resource.onRevision === "adopt" && !versionsDiffer(index.version, evidence.version))
+      if (resource.onRevision === "adopt" && !versionsDiffer(resource, index.version, evidence.version))
         return { kind: "unchanged", index: next };
-    } else if (sameContent(index, evidence) || trustedVersion(index, evidence)) {
+    } else if (sameContent(index, evidence) || trustedVersion(resource, index, evidence)) {
       return { kind: "unchanged", index: next };
     }
   }
@@ -160,13 +160,14 @@ export function sameContent(index: IndexEntry, evidence: Evidence & { kind: "obj
 }
 
 /** The user said (`adopt`) that the copy holds this version, and nobody knows its content: the version is believed. */
-function trustedVersion(index: IndexEntry, evidence: Evidence & { kind: "object" }): boolean {
-  return (
-    index.hash === null &&
-    index.rowHash === null &&
-    index.version !== null &&
-    index.version === evidence.version
-  );
+function trustedVersion(
+  resource: AnyResource,
+  index: IndexEntry,
+  evidence: Evidence & { kind: "object" },
+): boolean {
+  const { hash, rowHash, version } = index;
+  if (hash !== null || rowHash !== null) return false;
+  return compareEncoded(version, evidence.version, resource.compareVersions) === 0;
 }
 
 function hashesAfter(
@@ -179,8 +180,9 @@ function hashesAfter(
   return { hash: keep ? index.hash : null, rowHash: evidence.hash };
 }
 
-function versionsDiffer(a: EncodedVersion | null, b: EncodedVersion | null): boolean {
-  return a !== null && b !== null && a !== b;
+// By order, not by text: the same instant may come as a string here and as a Date there.
+function versionsDiffer(resource: AnyResource, a: EncodedVersion | null, b: EncodedVersion | null): boolean {
+  return a !== null && b !== null && compareEncoded(a, b, resource.compareVersions) !== 0;
 }
 
 function latest(
@@ -213,7 +215,7 @@ export function compareRow(
   if (index.revision !== resource.revision)
     return resource.onRevision === "handle" || order !== 0 ? "stale" : "unclear";
   if (resource.compare === "version" && order === 0) return "same";
-  if (trustedVersion(index, row)) return "same";
+  if (trustedVersion(resource, index, row)) return "same";
   if (sameContent(index, row)) return "same";
   if (order !== undefined && order < 0) return "regressed";
   const comparable = index.rowHash !== null || index.hash === null || (order !== undefined && order > 0);

@@ -86,7 +86,7 @@ export function versionOrder(encoded: EncodedVersion | null): string | null {
       return integerOrder(value);
     case "n":
       return Number.isInteger(Number(value))
-        ? integerOrder(BigInt(value).toString())
+        ? integerOrder(BigInt(Number(value)).toString())
         : fractionOrder(Number(value));
     default:
       return INTEGER.test(value) ? integerOrder(value) : instantOrder(value);
@@ -119,18 +119,24 @@ function complement(digits: string): string {
   return digits.replace(/\d/g, (digit) => String(9 - Number(digit)));
 }
 
-/** RFC 3339 section 5.6, with any number of fraction digits. */
-const RFC_3339 = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d{1,30}))?([Zz]|[+-]\d\d:\d\d)$/;
+/** RFC 3339 section 5.6, with up to 30 fraction digits. */
+const RFC_3339 =
+  /^(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):\d\d):(\d\d)(?:\.(\d{1,30}))?([Zz]|[+-]\d\d:\d\d)$/;
+
+/** Seconds from the last day before the year 0, which offsets can reach, to the epoch: no instant is negative. */
+const FROM_YEAR_0 = 62_167_305_600;
 
 function instantOrder(text: string): string | null {
   const match = RFC_3339.exec(text);
   if (match === null) return null;
-  const [, date, minutes, seconds, fraction = "", zone = "Z"] = match;
-  // A leap second is the last second of its minute as far as order goes: 59, then "60" as a fraction beyond it.
+  const [, date = "", minutes, seconds, fraction = "", zone = "Z"] = match;
+  // `Date` takes the 30th of February for a day of March.
+  if (new Date(date).getUTCDate() !== Number(date.slice(8))) return null;
+  // A leap second belongs to the second before it as far as order goes, behind all fractions of that one.
   const leap = seconds === "60";
   const epochMs = Date.parse(`${date}T${minutes}:${leap ? "59" : seconds}${zone.toUpperCase()}`);
   if (Number.isNaN(epochMs)) return null;
-  const epochSeconds = Math.floor(epochMs / 1000) + 62_167_219_200; // from the year 0, so that it is never negative
-  const digits = (leap ? `999${fraction}` : fraction).replace(/0+$/, "");
-  return `t${epochSeconds.toString().padStart(12, "0")}${digits === "" ? "" : `.${digits}`}`;
+  const whole = (Math.floor(epochMs / 1000) + FROM_YEAR_0).toString().padStart(12, "0");
+  const digits = `${leap ? "~" : ""}${fraction.replace(/0+$/, "")}`;
+  return `t${whole}${digits === "" ? "" : `.${digits}`}`;
 }

@@ -40,7 +40,7 @@ const pathParts = ["worker", "reconciler", "scheduler", "lifecycle"];
 
 const coreMayImport = {
   types: ["@standard-schema/spec"],
-  builtins: ["node:crypto", "node:async_hooks"],
+  builtins: ["node:crypto", "node:async_hooks", "node:util"],
 };
 
 const clockFile = "src/core/clock.ts";

@@ -93,8 +93,8 @@ async function pass(clock: TestClock, ms: number): Promise<void> {
   await clock.advance(end - clock.monotonic());
 }
 
-/** Of the event loop: what one object takes from a wake-up to its settling, many times over. */
-const TURNS_OF_WORK = 40;
+/** Of the event loop: what one object takes from its wake-up to its settling, many times over. */
+const TURNS_OF_WORK = 150;
 
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => void setImmediate(resolve));

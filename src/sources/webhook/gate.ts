@@ -90,7 +90,7 @@ export class Gate {
       encoding = head.header("content-encoding");
       length = head.header("content-length");
     } catch (error) {
-      return this.refuse(refusalCode(error));
+      return this.refuse(refusalCode(error), { error });
     }
     // Inflating what strangers send invites bombs, and senders sign either form: nobody compresses webhooks.
     if (encoding && encoding.toLowerCase() !== "identity") return this.refuse("ENCODING_NOT_SUPPORTED");
@@ -117,26 +117,30 @@ export class Gate {
         receivedAt: delivery.receivedAt,
         events: await this.#eventsOf(delivery),
       });
-      return this.#answerTo(outcome, connection.id);
+      return this.#answerTo(outcome, delivery, connection.id);
     } catch (error) {
       return this.failed(error, genuine);
     }
   }
 
-  /** A refusal, and its report. */
-  refuse(code: RefusalCode, retryAfterMs?: number): Answer {
+  /** A refusal, and its report. The sender learns the code, the operator also the reason. */
+  refuse(
+    code: RefusalCode,
+    { error, retryAfterMs }: { error?: unknown; retryAfterMs?: number } = {},
+  ): Answer {
     const answer = refusal(code, retryAfterMs);
     this.#options.hooks.emit("delivery.refused", {
       provider: this.#options.provider.name,
       status: answer.status,
       code,
+      error: error instanceof Error ? error : undefined,
     });
     return answer;
   }
 
   /** The refusal that an error amounts to. */
   failed(error: unknown, genuine: boolean): Answer {
-    const answer = this.refuse(refusalCode(error));
+    const answer = this.refuse(refusalCode(error), { error });
     // What strangers send fails in silence, else they could fill the log. The store reports its own failures.
     if (answer.status === 500 || (genuine && answer.status === 400))
       this.report(error, "receiving a webhook");
@@ -208,20 +212,28 @@ export class Gate {
    */
   #unknownConnection(): Answer {
     const { name: provider } = this.#options.provider;
-    this.#options.hooks.emit("delivery.refused", { provider, status: 200, code: "CONNECTION_UNKNOWN" });
+    this.#options.hooks.emit("delivery.refused", {
+      provider,
+      status: 200,
+      code: "CONNECTION_UNKNOWN",
+      error: undefined,
+    });
     return defaultAnswer({ status: "ignored", accepted: 0, duplicates: 0, ignored: 1 });
   }
 
-  #answerTo(outcome: Outcome, connection: string): Answer {
+  #answerTo(outcome: Outcome, delivery: WebhookDelivery, connection: string): Answer {
     const { status, error, retryAfterMs } = outcome;
     if (status === "retry" || status === "rejected") {
       const [expected, otherwise] =
         status === "retry" ? ([503, "RETRY_LATER"] as const) : ([400, "DELIVERY_REJECTED"] as const);
       const code = refusalCode(error);
-      return this.refuse(statusOf(code) === expected ? code : otherwise, retryAfterMs);
+      return this.refuse(statusOf(code) === expected ? code : otherwise, {
+        error,
+        ...(retryAfterMs === undefined ? undefined : { retryAfterMs }),
+      });
     }
     if (outcome.accepted > 0) this.#handOver();
-    return this.#shape(outcome, connection);
+    return this.#shape(outcome, delivery, connection);
   }
 
   /** What fails from here on fails after the commit: the sender is told that all is well, because it is. */
@@ -236,10 +248,10 @@ export class Gate {
     }
   }
 
-  #shape(outcome: Outcome, connection: string): Answer {
+  #shape(outcome: Outcome, delivery: WebhookDelivery, connection: string): Answer {
     if (this.#webhook.respond === undefined) return defaultAnswer(outcome);
     try {
-      const shaped: unknown = this.#webhook.respond(outcome);
+      const shaped: unknown = this.#webhook.respond(outcome, delivery);
       if (shaped instanceof Promise) {
         shaped.catch(() => {});
         throw new TypeError("`webhook.respond` must answer at once, and returned a promise");

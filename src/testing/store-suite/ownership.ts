@@ -131,6 +131,28 @@ export const ownershipTopic: Topic = {
     );
 
     it(
+      "should be taken over with the dead holder's locks, which bind nobody any more",
+      async (test) => {
+        await test.work();
+        const old = await test.store.lock("pass", LEASE_MS * 10);
+        assert.ok(old);
+        assert.equal(
+          await test.store.lock("pass", LEASE_MS),
+          undefined,
+          "control: a held lock is not given twice",
+        );
+        await test.crash();
+        const second = await test.reopen();
+        await askInTime(test, second);
+        const next = await second.lock("pass", LEASE_MS);
+        assert.ok(next, "nobody waits for the lock of the dead");
+        assert.ok(next.fence > old.fence);
+      },
+      "reopen",
+      "exclusive",
+    );
+
+    it(
       "should be shared by several sessions, which never lease one object twice",
       async (test) => {
         const second = await test.reopen();
