@@ -26,7 +26,7 @@ export const singleConnection: Connections = {
 
 interface Kept {
   readonly found: Promise<Connection | undefined>;
-  readonly until: number;
+  until: number;
   /** What was found last; while a look-up is under way, what the one before it found. */
   known: Connection | undefined;
 }
@@ -62,9 +62,7 @@ export class ConnectionRegistry {
     this.#kept.set(key, entry);
     found.then(
       (connection) => (entry.known = connection),
-      () => {
-        if (this.#kept.get(key) === entry) this.#kept.delete(key);
-      },
+      () => (entry.until = 0), // the next caller looks again
     );
     if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value as string);
     return found;

@@ -21,7 +21,7 @@ export async function failureRecord(
   at: number,
 ): Promise<FailureRecord> {
   return {
-    code: String(codeOf(error)),
+    code: codeOf(error),
     message: (await safeText(error.message, scope, connections)).slice(0, MAX_MESSAGE_LENGTH),
     ...(error instanceof SchemaError ? { path: error.path } : undefined),
     at,

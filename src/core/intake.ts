@@ -38,7 +38,9 @@ export class Intake {
   readonly #append: (entries: AppendEntry[]) => Promise<AppendResult[]>;
   /** For stores without durability: who waits for which object to be handled. */
   readonly #waiting = new Map<string, Set<{ readonly generation: number; readonly resolve: () => void }>>();
-  readonly #closed = new AbortController();
+  /** Ends of their patience. */
+  readonly #timers = new Set<AbortController>();
+  #closed = false;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -150,7 +152,8 @@ export class Intake {
 
   /** No work will be done any more: whoever still waits for it waits in vain. */
   close(): void {
-    this.#closed.abort();
+    this.#closed = true;
+    for (const timer of this.#timers) timer.abort();
   }
 
   #targets(provider: AnyProvider, event: ValidEvent): Route[] {
@@ -212,13 +215,15 @@ export class Intake {
       });
     });
     const timer = new AbortController();
-    const over = AbortSignal.any([timer.signal, this.#closed.signal]);
-    const late = sleep(this.#options.clock, timeoutMs, over).then(
+    this.#timers.add(timer);
+    if (this.#closed) timer.abort();
+    const late = sleep(this.#options.clock, timeoutMs, timer.signal).then(
       () => false,
       () => false,
     );
     const inTime = await Promise.race([Promise.all(all).then(() => true), late]);
     timer.abort();
+    this.#timers.delete(timer);
     for (const unregister of registered) unregister();
     return inTime;
   }

@@ -247,7 +247,7 @@ export class Lifecycle {
           clock.monotonic() < deadline &&
           !(worker.quiet && (await idle()))
         ) {
-          await Promise.race([sleep(clock, TICK_POLL_MS), late]);
+          await Promise.race([sleep(clock, TICK_POLL_MS, timer.signal).catch(() => {}), late]);
         }
         await this.#sweep(); // one slice: who only ticks has no other housekeeping
       } finally {

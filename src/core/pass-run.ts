@@ -1,0 +1,362 @@
+/**
+ * One run of a pass: page after page is listed, compared and repaired, and in a full pass what the list lacked is swept
+ * at the end. How far it got is in its checkpoint, from which another run goes on.
+ *
+ * @module
+ */
+
+import type { ApiClients } from "./api.ts";
+import type { Clock } from "./clock.ts";
+import type { Deadlines } from "./deadline.ts";
+import { sweepDeletes } from "./delete-sweep.ts";
+import { HttpError } from "./errors.ts";
+import type { Scope } from "./event.ts";
+import type { Fetcher } from "./fetcher.ts";
+import type { Hooks, PassRef } from "./hooks.ts";
+import { listPages, type ListedPage } from "./lister.ts";
+import type { Limits } from "./options.ts";
+import {
+  emptyCounts,
+  newCycle,
+  parsePassRecord,
+  passKey,
+  type CompletedPass,
+  type PassMode,
+  type PassRecord,
+  type PassState,
+  type ReconcileReport,
+} from "./pass.ts";
+import type { Route } from "./registry.ts";
+import { recordOnly, repairPage, type RepairContext } from "./repair.ts";
+import type { Lock, Store, WorkSession } from "./store.ts";
+import type { TaskRunner } from "./task.ts";
+import { compareEncoded, encodeVersion } from "./version.ts";
+
+/** What passes work with. */
+export interface PassParts {
+  readonly store: Store<unknown>;
+  readonly session: WorkSession<unknown>;
+  readonly runner: TaskRunner;
+  readonly fetcher: Fetcher;
+  readonly apis: ApiClients;
+  readonly deadlines: Deadlines;
+  readonly clock: Clock;
+  readonly hooks: Hooks;
+  readonly limits: Limits;
+}
+
+export interface PassRequest {
+  readonly mode: PassMode;
+  /** Instead of where the last pass ended. */
+  readonly since?: Date | undefined;
+  readonly pageSize?: number | undefined;
+  /** `"changed"`: what differs. `"all"`: everything listed. `"none"`: nothing; only the index learns. */
+  readonly handle: "changed" | "all" | "none";
+  /** Ends the pass early, with `complete: false`. */
+  readonly signal: AbortSignal;
+  readonly onProgress?: ((report: ReconcileReport) => void) | undefined;
+}
+
+/** A pass that may run now. */
+export interface PassUnderLock {
+  readonly route: Route;
+  readonly scope: Scope;
+  readonly request: PassRequest;
+  readonly pass: PassRef;
+  readonly lock: Lock;
+  /** Aborts with the request's signal, and when the lock is lost. */
+  readonly signal: AbortSignal;
+}
+
+/** Rows in work behind the page that is being compared, in pages. */
+const PAGES_IN_WORK = 2;
+
+/** One run of a pass under its lock. */
+export class PassRun {
+  readonly #parts: PassParts;
+  readonly #route: Route;
+  readonly #scope: Scope;
+  readonly #request: PassRequest;
+  readonly #pass: PassRef;
+  readonly #lock: Lock;
+  readonly #signal: AbortSignal;
+  readonly #inWork = new Set<Promise<void>>();
+  #last: CompletedPass | null = null;
+  #resumed = false;
+  #filterWarned = false;
+
+  constructor(parts: PassParts, { route, scope, request, pass, lock, signal }: PassUnderLock) {
+    this.#parts = parts;
+    this.#route = route;
+    this.#scope = scope;
+    this.#request = request;
+    this.#pass = pass;
+    this.#lock = lock;
+    this.#signal = signal;
+  }
+
+  async run(): Promise<ReconcileReport> {
+    const { clock, hooks } = this.#parts;
+    const began = clock.monotonic();
+    let state = await this.#begin();
+    hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed });
+    let complete: boolean;
+    try {
+      complete = await this.#toTheEnd(state);
+    } catch (thrown) {
+      if (!this.#resumed || !expiredCursor(thrown)) throw thrown;
+      // A cursor does not live for ever. Nothing is lost: the pass begins anew, and says so.
+      hooks.emit("warning", {
+        code: "CURSOR_EXPIRED",
+        message: `the list of ${this.#route.name} refused the cursor of an interrupted pass; it begins anew`,
+        scope: this.#scope,
+      });
+      state = await this.#anew();
+      complete = await this.#toTheEnd(state);
+    }
+    const report = this.#report(state, complete);
+    hooks.emit("pass.finished", {
+      ...this.#pass,
+      complete,
+      listed: report.listed,
+      repaired: report.missing + report.stale + report.extra,
+      deleted: report.deleted,
+      durationMs: clock.monotonic() - began,
+    });
+    return report;
+  }
+
+  /** Lists, repairs, sweeps. @returns false when the signal ended it early */
+  async #toTheEnd(state: PassState): Promise<boolean> {
+    const { store } = this.#parts;
+    try {
+      if (state.phase === "list") await this.#list(state);
+      await this.#settled();
+      if (state.phase === "sweep") await sweepDeletes(this.#repairContext(state));
+    } catch (thrown) {
+      await this.#settled();
+      // What was counted since the last page is kept; a lost lock must not write, and neither need a failed store.
+      await this.#saveProgress(state).catch(() => {});
+      if (this.#request.signal.aborted) return false;
+      throw thrown;
+    }
+    await this.#settled();
+    const completed: CompletedPass = {
+      startedAt: state.startedAt,
+      finishedAt: this.#parts.clock.now(),
+      watermark: this.#provesWatermark(state) ? state.watermark : (this.#last?.watermark ?? null),
+      counts: state.counts,
+    };
+    this.#last = completed;
+    const record: PassRecord = { current: null, last: completed };
+    await store.endPass(this.#scope, this.#key, this.#lock, JSON.stringify(record));
+    return true;
+  }
+
+  async #list(state: PassState): Promise<void> {
+    const { apis, deadlines, limits, store } = this.#parts;
+    const pages = listPages(
+      {
+        scope: this.#scope,
+        resource: this.#route.resource,
+        since: state.since,
+        limit: state.pageSize,
+        cursor: state.cursor,
+        cycle: state.cycle,
+        mark: () => store.counter(this.#scope),
+        onRequest: () => (state.counts.requests += 1),
+        signal: this.#signal,
+      },
+      { apis, deadlines, fetchTimeoutMs: limits.fetchTimeoutMs },
+    );
+    for await (const page of pages) {
+      await this.#page(state, page);
+      this.#request.onProgress?.(this.#report(state, false));
+      while (this.#inWork.size >= PAGES_IN_WORK) await Promise.race(this.#inWork);
+      if (page.next !== null) this.#signal.throwIfAborted();
+    }
+  }
+
+  async #page(state: PassState, page: ListedPage): Promise<void> {
+    const { hooks } = this.#parts;
+    state.counts.pages += 1;
+    state.counts.listed += page.rows.length + page.unreadable.length;
+    state.watermark ??= page.asOf ?? this.#parts.clock.now();
+    state.cursor = page.next;
+    if (page.next === null) state.phase = this.#pass.mode === "full" ? "sweep" : "list";
+    this.#warnOfRows(state, page);
+    const repair = this.#request.handle === "none" ? recordOnly : repairPage;
+    const { differing, settled } = await repair(
+      this.#repairContext(state),
+      page,
+      this.#request.handle === "all",
+    );
+    const tracked: Promise<void> = settled.finally(() => this.#inWork.delete(tracked));
+    this.#inWork.add(tracked);
+    hooks.emit("pass.page", { ...this.#pass, page: state.counts.pages, listed: page.rows.length, differing });
+  }
+
+  #warnOfRows(state: PassState, page: ListedPage): void {
+    const { hooks } = this.#parts;
+    const { name, resource } = this.#route;
+    if (page.unreadable.length > 0) {
+      state.unreadable = true;
+      hooks.emit("warning", {
+        code: "LIST_INVALID",
+        message: `${page.unreadable.length} rows of ${name} have no id that can be read: ${page.unreadable[0]?.message}`,
+        scope: this.#scope,
+      });
+    }
+    if (this.#filterWarned || state.since === null || page.rows.length === 0) return;
+    const since = encodeVersion(new Date(state.since));
+    const before = page.rows.every((row) => {
+      const version =
+        row.kind === "object" ? row.evidence.version : row.kind === "summary" ? row.version : null;
+      return (
+        (compareEncoded(
+          version,
+          since,
+          resource.compareVersions === undefined ? undefined : () => undefined,
+        ) ?? 0) < 0
+      );
+    });
+    if (!before) return;
+    this.#filterWarned = true;
+    hooks.emit("warning", {
+      code: "LIST_FILTER_IGNORED",
+      message: `the list of ${name} returned only rows from before \`since\`: the API seems to ignore the filter`,
+      scope: this.#scope,
+    });
+  }
+
+  /** Where the pass goes on, or a new one. */
+  async #begin(): Promise<PassState> {
+    const record = parsePassRecord(await this.#parts.store.getCheckpoint(this.#key));
+    this.#last = record.last;
+    const { since, pageSize } = this.#request;
+    const { current } = record;
+    const goesOn =
+      current !== null && since === undefined && (pageSize === undefined || pageSize === current.pageSize);
+    if (!goesOn) return this.#anew();
+    this.#resumed = true;
+    return current;
+  }
+
+  async #anew(): Promise<PassState> {
+    const { clock, store } = this.#parts;
+    this.#resumed = false;
+    // What an earlier pass has seen is not what this one sees.
+    await store.endPass(
+      this.#scope,
+      this.#key,
+      this.#lock,
+      JSON.stringify({ current: null, last: this.#last }),
+    );
+    return {
+      startedAt: clock.now(),
+      startMark: await store.counter(this.#scope),
+      since:
+        this.#pass.mode === "full" ? null : (this.#request.since?.getTime() ?? (await this.#sinceLastPass())),
+      pageSize: this.#request.pageSize ?? this.#route.resource.pageSize,
+      watermark: null,
+      cursor: null,
+      phase: "list",
+      sweptTo: null,
+      unreadable: false,
+      counts: emptyCounts(),
+      cycle: newCycle(),
+    };
+  }
+
+  /** The watermark of the last complete pass of either mode, less the overlap. */
+  async #sinceLastPass(): Promise<number | null> {
+    const watermark = await lastWatermark(this.#parts.store, this.#scope);
+    return watermark === undefined ? null : watermark - this.#route.resource.overlapMs;
+  }
+
+  /** A pass that was told to begin later than the last one ended leaves a gap, and must not hide it. */
+  #provesWatermark(state: PassState): boolean {
+    const asked = this.#request.since;
+    if (asked === undefined || state.since === null) return true;
+    return this.#last?.watermark != null && asked.getTime() <= this.#last.watermark;
+  }
+
+  #repairContext(state: PassState): RepairContext {
+    const { fetcher, hooks, runner, session, store } = this.#parts;
+    return {
+      fetcher,
+      hooks,
+      runner,
+      session,
+      store,
+      route: this.#route,
+      scope: this.#scope,
+      pass: this.#key,
+      lock: this.#lock,
+      signal: this.#signal,
+      state,
+      remembers: this.#pass.mode === "full",
+      indexOnly: this.#request.handle === "none",
+      checkpoint: () => JSON.stringify({ current: state, last: this.#last } satisfies PassRecord),
+    };
+  }
+
+  async #saveProgress(state: PassState): Promise<void> {
+    const { session } = this.#parts;
+    await session.recordPage({
+      scope: this.#scope,
+      pass: this.#key,
+      lock: this.#lock,
+      mark: state.startMark,
+      seen: [],
+      differing: [],
+      lease: false,
+      checkpoint: JSON.stringify({ current: state, last: this.#last } satisfies PassRecord),
+    });
+  }
+
+  async #settled(): Promise<void> {
+    while (this.#inWork.size > 0) await Promise.allSettled(this.#inWork);
+  }
+
+  #report(state: PassState, complete: boolean): ReconcileReport {
+    const { clock } = this.#parts;
+    const { counts } = state;
+    return {
+      route: this.#route.name,
+      connection: this.#scope.connection,
+      mode: this.#pass.mode,
+      complete,
+      resumed: this.#resumed,
+      ...counts,
+      startedAt: new Date(state.startedAt),
+      finishedAt: new Date(clock.now()),
+      checkpoint: {
+        cursor: complete ? undefined : (state.cursor ?? undefined),
+        since: this.#last?.watermark == null ? undefined : new Date(this.#last.watermark),
+      },
+    };
+  }
+
+  get #key(): string {
+    return passKey(this.#scope, this.#pass.mode);
+  }
+}
+
+/** How far a complete pass of any mode has got, in milliseconds since the epoch by the provider's clock. */
+export async function lastWatermark(store: Store<unknown>, scope: Scope): Promise<number | undefined> {
+  const records = await Promise.all(
+    (["incremental", "full"] as const).map(async (mode) =>
+      parsePassRecord(await store.getCheckpoint(passKey(scope, mode))),
+    ),
+  );
+  const watermarks = records.flatMap((record) =>
+    record.last?.watermark == null ? [] : [record.last.watermark],
+  );
+  return watermarks.length === 0 ? undefined : Math.max(...watermarks);
+}
+
+/** What APIs answer to a cursor that they do not know any more. */
+function expiredCursor(thrown: unknown): boolean {
+  return thrown instanceof HttpError && [400, 404, 410, 422].includes(thrown.status);
+}
