@@ -22,12 +22,19 @@ import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
-import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
+import type { BatchHandlerOptions, Given, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
 import { Intake } from "./core/intake.ts";
 import { Lifecycle, type StartOptions } from "./core/lifecycle.ts";
-import { durationMs, positive, resolveLimits, type EngineOptions, type Limits } from "./core/options.ts";
+import {
+  durationMs,
+  positive,
+  resolveLimits,
+  type EngineOptions,
+  type Given,
+  type Limits,
+} from "./core/options.ts";
 import type { DriftReport, ReconcileReport } from "./core/pass.ts";
 import { Passes, requireMode } from "./core/passes.ts";
 import { Pauses } from "./core/pauses.ts";
@@ -174,7 +181,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   handle<RouteName extends RouteOf<Providers[number]>>(
     route: RouteName,
     handler: Handler<ObjectOf<ResourceOf<Providers[number], RouteName>>, Tx>,
-    options: Partial<HandlerOptions> = {},
+    options: Given<HandlerOptions> = {},
   ): void {
     requireFunction(handler, "a handler");
     this.#routes.setHandler(route, {
@@ -188,7 +195,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   handleBatch<RouteName extends RouteOf<Providers[number]>>(
     route: RouteName,
     handler: BatchHandler<ObjectOf<ResourceOf<Providers[number], RouteName>>, Tx>,
-    options: Partial<BatchHandlerOptions> = {},
+    options: Given<BatchHandlerOptions> = {},
   ): void {
     requireFunction(handler, "a batch handler");
     this.#routes.setHandler(route, {
@@ -402,7 +409,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   }
 
   #handlerOptions(
-    { concurrency, timeoutMs }: Partial<HandlerOptions>,
+    { concurrency, timeoutMs }: Given<HandlerOptions>,
     defaultConcurrency: number,
   ): HandlerOptions {
     return {

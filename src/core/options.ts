@@ -12,6 +12,9 @@ import type { RetryPolicy } from "./retry.ts";
 import type { Source } from "./source.ts";
 import type { Store } from "./store.ts";
 
+/** Options as callers give them: each may be left out, or `undefined`, for its default. */
+export type Given<Options> = { readonly [Name in keyof Options]?: Options[Name] | undefined };
+
 /** Where the accounts are kept that a provider's connections stand for. */
 export interface Connections {
   /**
@@ -42,7 +45,7 @@ export interface EngineOptions<
   /** How many fetches, and how many handlers of a route, run at once. @default 32 */
   readonly concurrency?: number | undefined;
   /** @default { attempts: 10, minDelayMs: 1_000, maxDelayMs: 900_000 } */
-  readonly retry?: Partial<RetryPolicy> | undefined;
+  readonly retry?: Given<RetryPolicy> | undefined;
   /** As pino. @default warnings and errors to stderr */
   readonly logger?: Logger | undefined;
   /** How long event ids and events are kept, in milliseconds. Longer than any provider's redelivery. @default 7 days */

@@ -5,12 +5,24 @@
  */
 
 import type { Clock } from "./clock.ts";
-import type { Hooks } from "./hooks.ts";
+import type { ConnectionRef, Hooks } from "./hooks.ts";
+import type { AfterFailure } from "./retry.ts";
 import type { Store } from "./store.ts";
 
-/** After the API refused a connection's credentials: how long until it is probed, doubling up to {@link MAX_PROBE_MS}. */
-const FIRST_PROBE_MS = 60_000;
-const MAX_PROBE_MS = 3_600_000;
+/** How long until a connection is probed on which nothing works; doubling each time, up to `mostMs`. */
+const PROBES = {
+  /** Somebody has to mend them. */
+  credentials: { firstMs: 60_000, mostMs: 3_600_000 },
+  /** An outage ends by itself, and nobody should wait much longer than it lasts. */
+  unreachable: { firstMs: 2_000, mostMs: 300_000 },
+} as const;
+
+/** What is remembered of a connection until its API answers. */
+interface Trouble {
+  /** Requests in a row that got no usable answer. */
+  unanswered: number;
+  readonly probes: Record<keyof typeof PROBES, number>;
+}
 
 export class Pauses {
   readonly #store: Store<unknown>;
@@ -18,7 +30,7 @@ export class Pauses {
   readonly #hooks: Hooks;
   /** The last call for each connection under way: one at a time, so that thirty refused requests pause once. */
   readonly #turns = new Map<string, Promise<void>>();
-  readonly #refusals = new Map<string, number>();
+  readonly #troubles = new Map<string, Trouble>();
 
   constructor(store: Store<unknown>, clock: Clock, hooks: Hooks) {
     this.#store = store;
@@ -34,28 +46,66 @@ export class Pauses {
     });
   }
 
-  /** The API refused the credentials: pauses, for longer each time, until a probe succeeds. */
-  credentialsRefused(provider: string, connection: string, reason: string): Promise<void> {
-    return this.#inTurn(provider, connection, async (paused) => {
-      const now = this.#clock.now();
-      if (paused > now) return;
-      const key = keyOf(provider, connection);
-      const refusals = this.#refusals.get(key) ?? 0;
-      const delayMs = Math.min(FIRST_PROBE_MS * 2 ** refusals, MAX_PROBE_MS);
-      await this.#pause(provider, connection, now + delayMs, reason);
-      this.#refusals.set(key, refusals + 1);
-    });
+  /** Pauses as the switch over failures says. */
+  obey(
+    { provider, connection }: ConnectionRef,
+    after: Extract<AfterFailure, { kind: "pause" }>,
+    reason: string,
+  ): Promise<void> {
+    switch (after.why) {
+      case "rate-limit":
+        return this.pause(provider, connection, after.delayMs, "rate-limit");
+      case "credentials":
+        return this.credentialsRefused(provider, connection, reason);
+      case "unreachable":
+        return this.unreachable(provider, connection, reason);
+    }
   }
 
-  /** The API answered: earlier refusals are forgotten. */
+  /** The API refused the credentials: pauses, for longer each time, until a probe succeeds. */
+  credentialsRefused(provider: string, connection: string, reason: string): Promise<void> {
+    return this.#probeLater(provider, connection, "credentials", reason);
+  }
+
+  /** The API cannot be reached: the same, with shorter pauses. */
+  unreachable(provider: string, connection: string, reason: string): Promise<void> {
+    return this.#probeLater(provider, connection, "unreachable", reason);
+  }
+
+  /** A request got no usable answer. @returns how many in a row that makes */
+  unanswered(provider: string, connection: string): number {
+    const trouble = this.#troubleOf(provider, connection);
+    trouble.unanswered += 1;
+    return trouble.unanswered;
+  }
+
+  /** The API answered: earlier trouble is forgotten. */
   answered(provider: string, connection: string): void {
-    if (this.#refusals.size > 0) this.#refusals.delete(keyOf(provider, connection));
+    if (this.#troubles.size > 0) this.#troubles.delete(keyOf(provider, connection));
   }
 
   async resume(provider: string, connection: string): Promise<void> {
-    this.#refusals.delete(keyOf(provider, connection));
+    this.#troubles.delete(keyOf(provider, connection));
     await this.#store.resume(provider, connection);
     this.#hooks.emit("connection.resumed", { provider, connection });
+  }
+
+  #probeLater(provider: string, connection: string, why: keyof typeof PROBES, reason: string): Promise<void> {
+    return this.#inTurn(provider, connection, async (paused) => {
+      const now = this.#clock.now();
+      if (paused > now) return;
+      const { probes } = this.#troubleOf(provider, connection);
+      const { firstMs, mostMs } = PROBES[why];
+      await this.#pause(provider, connection, now + Math.min(firstMs * 2 ** probes[why], mostMs), reason);
+      probes[why] += 1;
+    });
+  }
+
+  #troubleOf(provider: string, connection: string): Trouble {
+    const key = keyOf(provider, connection);
+    const known = this.#troubles.get(key) ?? { unanswered: 0, probes: { credentials: 0, unreachable: 0 } };
+    this.#troubles.set(key, known);
+    return known;
   }
 
   async #pause(provider: string, connection: string, until: number | null, reason: string): Promise<void> {

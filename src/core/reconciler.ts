@@ -15,7 +15,7 @@ import { emptyCounts, passKey, type PassMode, type ReconcileReport } from "./pas
 import { PassRun, type PassParts, type PassRequest } from "./pass-run.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Route } from "./registry.ts";
-import { afterFailure, asError } from "./retry.ts";
+import { afterFailure, asError, codeOf } from "./retry.ts";
 import type { ScopeLocks } from "./scope-lock.ts";
 
 export interface ReconcilerOptions extends PassParts {
@@ -70,10 +70,7 @@ export class Reconciler {
   async #pauseFor(scope: Scope, error: Error): Promise<void> {
     const after = afterFailure(error, 1, this.#options.limits.retry, () => 0);
     if (after.kind !== "pause") return;
-    const { pauses } = this.#options;
-    if (after.why === "rate-limit")
-      await pauses.pause(scope.provider, scope.connection, after.delayMs, "rate-limit");
-    else await pauses.credentialsRefused(scope.provider, scope.connection, error.message);
+    await this.#options.pauses.obey(scope, after, codeOf(error));
   }
 }
 

@@ -19,9 +19,9 @@ export type AfterFailure =
   /** Tried again in `delayMs`; `counts`: it was an attempt. */
   | { readonly kind: "retry"; readonly delayMs: number; readonly counts: boolean }
   | { readonly kind: "dead" }
-  /** The whole connection waits: for a rate limit, or for somebody to mend its credentials. The work is due behind that. */
+  /** The whole connection waits: for a rate limit, for its credentials, or for the end of an outage. The work is due behind that. */
   | { readonly kind: "pause"; readonly why: "rate-limit"; readonly delayMs: number }
-  | { readonly kind: "pause"; readonly why: "credentials" }
+  | { readonly kind: "pause"; readonly why: "credentials" | "unreachable" }
   /** Somebody else has the lease: nothing may be written. */
   | { readonly kind: "lost" }
   /** We are stopping: the work goes back as it came. */
@@ -30,12 +30,14 @@ export type AfterFailure =
 /**
  * Decides by class and code, never by message.
  * @param attempt which attempt failed, from 1
+ * @param unanswered how many requests in a row, this one included, the connection's API left without a usable answer
  */
 export function afterFailure(
   error: Error,
   attempt: number,
   policy: RetryPolicy,
   random: Random,
+  unanswered = 0,
 ): AfterFailure {
   if (error instanceof RateLimitError)
     return { kind: "pause", why: "rate-limit", delayMs: error.retryAfterMs };
@@ -58,9 +60,19 @@ export function afterFailure(
     case "STOPPED":
       return { kind: "release" };
     default:
+      // One object that the API chokes on is used up by its attempts. When nothing is answered any more, it is the API,
+      // and an outage must not make dead letters of all that waits.
+      if (unanswered > policy.attempts) return { kind: "pause", why: "unreachable" };
       if (attempt >= policy.attempts) return { kind: "dead" };
       return { kind: "retry", delayMs: backoff(attempt, policy, random), counts: true };
   }
+}
+
+/** Whether an error says that the API gave no usable answer: none at all, or a 5xx. */
+export function isUnanswered(error: Error): boolean {
+  if (error instanceof HttpError) return error.status >= 500;
+  const { code } = error as { code?: unknown };
+  return error instanceof TrueupError && (code === "NETWORK" || code === "API_TIMEOUT");
 }
 
 /** Exponential with full jitter: a herd that failed together does not come back together. */

@@ -18,7 +18,7 @@ import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Route } from "./registry.ts";
-import { afterFailure, asError, codeOf } from "./retry.ts";
+import { afterFailure, asError, codeOf, isUnanswered } from "./retry.ts";
 import type { Semaphore } from "./semaphore.ts";
 import type { Settle } from "./settler.ts";
 import { deletesAllowed, type ShrinkGuard } from "./shrink-guard.ts";
@@ -192,7 +192,8 @@ export class TaskRunner {
   async fail(route: Route, claim: Claim, error: Error, begun: boolean): Promise<TaskResult> {
     const { clock, hooks, limits, pauses, random, settle } = this.#options;
     const { ref, attempt } = claim;
-    const after = afterFailure(error, attempt, limits.retry, random);
+    const unanswered = !begun && isUnanswered(error) ? pauses.unanswered(ref.provider, ref.connection) : 0;
+    const after = afterFailure(error, attempt, limits.retry, random, unanswered);
     const now = clock.now();
     const kept = { lags: claim.lags, begun: claim.begun || begun };
     switch (after.kind) {
@@ -202,9 +203,7 @@ export class TaskRunner {
         await this.#retry(route, claim, { ...kept, due: now, attempts: attempt - 1 });
         return { kind: "released" };
       case "pause":
-        if (after.why === "rate-limit")
-          await pauses.pause(ref.provider, ref.connection, after.delayMs, "rate-limit");
-        else await pauses.credentialsRefused(ref.provider, ref.connection, codeOf(error));
+        await pauses.obey(ref, after, codeOf(error));
         await this.#retry(route, claim, {
           ...kept,
           due: now,

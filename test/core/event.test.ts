@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   DEDUPE_KEY_BYTES,
@@ -18,7 +18,7 @@ const context = { origin: "webhook", receivedAt: 1_000, deliveryId: undefined } 
 const limits = { maxEventDataBytes: 100 };
 
 const valid = (event: object, by: { deliveryId?: string } = {}) =>
-  validateEvent(event as SyncEvent, { ...context, ...by } as typeof context, limits);
+  validateEvent(event as SyncEvent, { ...context, ...by }, limits);
 
 const LONE_SURROGATE = "\ud800";
 const LONGEST = "x".repeat(1_024);

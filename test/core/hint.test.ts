@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { mergeHints, type MergedHint, NO_HINT } from "../../src/core/hint.ts";
 import { versionOrder } from "../../src/core/version.ts";

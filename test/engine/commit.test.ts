@@ -2,7 +2,15 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { SyncEngine, type BatchHandler, type BatchHandlerOptions, type Change, type Store } from "trueup";
 import { sqliteStore, type SqliteTx } from "trueup/sqlite";
-import { failureOf, next, notesEngine, recorded, silent, temporaryDirectory, type NotesOptions } from "./notes.ts";
+import {
+  failureOf,
+  next,
+  notesEngine,
+  recorded,
+  silent,
+  temporaryDirectory,
+  type NotesOptions,
+} from "./notes.ts";
 import { EffectsProcess, serve } from "./processes.ts";
 import { gate, notesProvider, signedRequest, World, type Note } from "./world.ts";
 
@@ -12,7 +20,10 @@ type NoteChange = Change<Note, SqliteTx>;
 function rowsOf(path: string, sql: string): unknown[] {
   const db = new DatabaseSync(path);
   try {
-    return db.prepare(sql).all().map((row) => ({ ...row }));
+    return db
+      .prepare(sql)
+      .all()
+      .map((row) => ({ ...row }));
   } finally {
     db.close();
   }
@@ -31,7 +42,8 @@ function writingNotes(handler: (change: NoteChange) => unknown, options: NotesOp
   const path = `${temporaryDirectory()}/sync.db`;
   createTables(path);
   const made = notesEngine({ path, handler, ...options });
-  const lines = () => (rowsOf(path, "SELECT text FROM line ORDER BY rowid") as { text: string }[]).map(({ text }) => text);
+  const lines = () =>
+    (rowsOf(path, "SELECT text FROM line ORDER BY rowid") as { text: string }[]).map(({ text }) => text);
   const event = (objectId: string) => ({ resource: "note", objectId });
   return { ...made, path, lines, event };
 }
@@ -114,7 +126,9 @@ describe("change.commit", () => {
   it("works once: a second one is COMMIT_TWICE and writes nothing", async () => {
     const { deliver, engine, event, lines, seen, world } = writingNotes(async (change) => {
       await change.commit((tx) => insert(tx, "first"));
-      expect(await failureOf(change.commit((tx) => insert(tx, "second")))).toMatchObject({ code: "COMMIT_TWICE" });
+      expect(await failureOf(change.commit((tx) => insert(tx, "second")))).toMatchObject({
+        code: "COMMIT_TWICE",
+      });
     });
     const errors = recorded(engine, "error");
     world.put("n1", "one");
@@ -257,7 +271,9 @@ describe("change.commit", () => {
     });
     world.put("n1", "one");
     await engine.start();
-    const response = await engine.webhook("notes").fetch(signedRequest([{ resource: "note", objectId: "n1" }]));
+    const response = await engine
+      .webhook("notes")
+      .fetch(signedRequest([{ resource: "note", objectId: "n1" }]));
     expect(response.status).toBe(200);
     expect(codes).toEqual(["NOT_TRANSACTIONAL"]);
   });
@@ -270,7 +286,11 @@ describe("batch handlers", () => {
     const world = new World();
     const engine = new SyncEngine({
       providers: [
-        notesProvider(world, {}, { webhook: { connection: (delivery) => delivery.json[0].data?.tenant ?? "a" } }),
+        notesProvider(
+          world,
+          {},
+          { webhook: { connection: (delivery) => delivery.json[0].data?.tenant ?? "a" } },
+        ),
       ],
       store: sqliteStore({ path }) as Store<SqliteTx>,
       connections: { get: (_provider, id) => ({ id, credentials: {} }), list: () => ["a", "b"] },
@@ -289,7 +309,9 @@ describe("batch handlers", () => {
     );
     const receiver = engine.webhook("notes");
     const deliver = (tenant: string, ...ids: string[]) =>
-      receiver.fetch(signedRequest(ids.map((objectId) => ({ resource: "note", objectId, data: { tenant } }))));
+      receiver.fetch(
+        signedRequest(ids.map((objectId) => ({ resource: "note", objectId, data: { tenant } }))),
+      );
     const lines = () =>
       (rowsOf(path, "SELECT text FROM line ORDER BY text") as { text: string }[]).map(({ text }) => text);
     for (const id of ["n1", "n2", "n3"]) world.put(id, id);
@@ -340,9 +362,12 @@ describe("batch handlers", () => {
         await batch.commit((tx, live) => {
           for (const change of live) insert(tx, change.ref.id);
         });
-        expect(() => batch.fail(changes.find((change) => change !== bad)!, new Error("late"))).toThrow(
-          expect.objectContaining({ code: "OPTION_INVALID" }),
-        );
+        expect(() =>
+          batch.fail(
+            changes.find((change) => change !== bad)!,
+            new Error("late"),
+          ),
+        ).toThrow(expect.objectContaining({ code: "OPTION_INVALID" }));
       }
     });
     const errors = recorded(engine, "error");
@@ -353,7 +378,9 @@ describe("batch handlers", () => {
     expect(failed).toBe(3);
     expect(sizes).toEqual([3, 1, 1]);
     expect(errors).toEqual([]);
-    expect((await engine.deadLetters.list()).items).toMatchObject([{ ref: { id: "n2" }, message: "bad", attempts: 3 }]);
+    expect((await engine.deadLetters.list()).items).toMatchObject([
+      { ref: { id: "n2" }, message: "bad", attempts: 3 },
+    ]);
   });
 
   it("that throw are tried singly, so that one bad change fails alone", async () => {
@@ -386,7 +413,10 @@ describe("batch handlers", () => {
           });
         if (changes.length === 1) {
           late.open();
-          outcome.promise.then(() => {}, () => {});
+          outcome.promise.then(
+            () => {},
+            () => {},
+          );
           await outcome.promise;
           return write();
         }
@@ -415,34 +445,40 @@ describe("kill -9 at any moment", () => {
     const change = async (round: number) => {
       for (let i = 0; i < COUNT; i += 1) world.put(`n${i}`, `state ${round}`);
       const ids = [...world.notes.keys()];
-      await Promise.all(ids.map((objectId) => deliver({ id: `${objectId}-${round}`, resource: "note", objectId })));
+      await Promise.all(
+        ids.map((objectId) => deliver({ id: `${objectId}-${round}`, resource: "note", objectId })),
+      );
     };
     return { change, engine, url, world };
   }
 
-  it("leaves exactly one effect of each change that was committed (I2, I3, I5)", { timeout: 30_000 }, async () => {
-    const path = `${temporaryDirectory()}/sync.db`;
-    const { change, engine, url, world } = await storm(path);
-    const expected: { id: string; rev: number; times: number }[] = [];
-    for (let round = 0; round < 2; round += 1) {
-      await change(round);
-      expected.push(...[...world.notes.values()].map(({ id, rev }) => ({ id, rev, times: 1 })));
-      for (let kills = 0; kills < 3; kills += 1) {
+  it(
+    "leaves exactly one effect of each change that was committed (I2, I3, I5)",
+    { timeout: 30_000 },
+    async () => {
+      const path = `${temporaryDirectory()}/sync.db`;
+      const { change, engine, url, world } = await storm(path);
+      const expected: { id: string; rev: number; times: number }[] = [];
+      for (let round = 0; round < 2; round += 1) {
+        await change(round);
+        expected.push(...[...world.notes.values()].map(({ id, rev }) => ({ id, rev, times: 1 })));
+        for (let kills = 0; kills < 3; kills += 1) {
+          const worker = new EffectsProcess(path, url, "commit");
+          await worker.toldOf(1 + Math.floor(Math.random() * 60));
+          await worker.kill();
+        }
         const worker = new EffectsProcess(path, url, "commit");
-        await worker.toldOf(1 + Math.floor(Math.random() * 60));
+        await worker.toldOf(1);
+        expect(await engine.drain({ timeoutMs: 20_000 })).toEqual({
+          idle: true,
+          counts: { dirty: 0, due: 0, later: 0, leased: 0, dead: 0 },
+        });
         await worker.kill();
       }
-      const worker = new EffectsProcess(path, url, "commit");
-      await worker.toldOf(1);
-      expect(await engine.drain({ timeoutMs: 20_000 })).toEqual({
-        idle: true,
-        counts: { dirty: 0, due: 0, later: 0, leased: 0, dead: 0 },
-      });
-      await worker.kill();
-    }
-    const byRev = expected.toSorted((a, b) => a.rev - b.rev);
-    expect(rowsOf(path, "SELECT id, rev, times FROM effect ORDER BY rev")).toEqual(byRev);
-  });
+      const byRev = expected.toSorted((a, b) => a.rev - b.rev);
+      expect(rowsOf(path, "SELECT id, rev, times FROM effect ORDER BY rev")).toEqual(byRev);
+    },
+  );
 
   it("leaves effects twice that were not committed (the control)", { timeout: 30_000 }, async () => {
     const path = `${temporaryDirectory()}/sync.db`;
@@ -455,7 +491,9 @@ describe("kill -9 at any moment", () => {
     const second = new EffectsProcess(path, url, "beside");
     await second.toldOf(COUNT);
     expect((await engine.drain({ timeoutMs: 20_000 })).idle).toBe(true);
-    const [{ n }] = rowsOf(`${path}-beside`, "SELECT count(*) AS n FROM effect WHERE times > 1") as [{ n: number }];
+    const [{ n }] = rowsOf(`${path}-beside`, "SELECT count(*) AS n FROM effect WHERE times > 1") as [
+      { n: number },
+    ];
     expect(n).toBeGreaterThanOrEqual(5);
   });
 });

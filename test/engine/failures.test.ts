@@ -228,7 +228,10 @@ describe("a handler that takes too long", () => {
     let rows: unknown;
     await engine.trigger("notes.note", ["n1"]);
     await engine.drain();
-    await seen.at(-1)?.commit((tx) => (rows = tx.all("SELECT * FROM effect"))).catch(() => {});
+    await seen
+      .at(-1)
+      ?.commit((tx) => (rows = tx.all("SELECT * FROM effect")))
+      .catch(() => {});
     expect(rows).toBeUndefined(); // that handler has ended, too
   });
 
@@ -337,7 +340,12 @@ describe("an API that answers wrongly", () => {
     const { copy, deliver, engine, world } = notesEngine({
       resource: {
         batchSize: 10,
-        fetchMany: async (ids) => [null, "text", { id: "n9", text: "unasked", rev: 1 }, ...(await world.fetchMany(ids))],
+        fetchMany: async (ids) => [
+          null,
+          "text",
+          { id: "n9", text: "unasked", rev: 1 },
+          ...(await world.fetchMany(ids)),
+        ],
       },
     });
     world.notes.set("n1", { id: "n1", text: 5 as unknown as string, rev: 1 });
@@ -365,7 +373,10 @@ describe("an API that answers wrongly", () => {
     await deliver({ resource: "note", objectId: "n1" }, { resource: "note", objectId: "n2" });
     await engine.start();
     await engine.drain();
-    expect(failed.map(({ error }) => error)).toMatchObject([{ code: "RESPONSE_INVALID" }, { code: "RESPONSE_INVALID" }]);
+    expect(failed.map(({ error }) => error)).toMatchObject([
+      { code: "RESPONSE_INVALID" },
+      { code: "RESPONSE_INVALID" },
+    ]);
     expect(copy).toEqual(world.notes);
   });
 
@@ -444,10 +455,16 @@ describe("dead letters", () => {
     } while (cursor !== undefined);
     expect(found).toEqual(["n1", "n2", "n3", "n4", "n5"]);
     expect(pages).toBe(3);
-    expect((await engine.deadLetters.list({ ids: ["n4", "n9"] })).items.map(({ ref }) => ref.id)).toEqual(["n4"]);
+    expect((await engine.deadLetters.list({ ids: ["n4", "n9"] })).items.map(({ ref }) => ref.id)).toEqual([
+      "n4",
+    ]);
     expect((await engine.deadLetters.list({ connection: "other" })).items).toEqual([]);
-    expect((await engine.deadLetters.list({ provider: "notes", connection: "default" })).items).toHaveLength(5);
-    await expect(engine.deadLetters.list({ route: "notes.task" })).rejects.toMatchObject({ code: "ROUTE_UNKNOWN" });
+    expect((await engine.deadLetters.list({ provider: "notes", connection: "default" })).items).toHaveLength(
+      5,
+    );
+    await expect(engine.deadLetters.list({ route: "notes.task" })).rejects.toMatchObject({
+      code: "ROUTE_UNKNOWN",
+    });
     expect(await engine.status()).toMatchObject({
       backlog: 0,
       deadLetters: 5,
@@ -546,7 +563,10 @@ describe("a backoff", () => {
     await pass(1_000);
     expect(seen).toHaveLength(1);
     world.put("n1", "two");
-    await deliver({ id: "e2", resource: "note", objectId: "n1" }, { id: "e3", resource: "note", objectId: "n2" });
+    await deliver(
+      { id: "e2", resource: "note", objectId: "n1" },
+      { id: "e3", resource: "note", objectId: "n2" },
+    );
     await pass(57_000);
     expect(seen.map(({ ref }) => ref.id)).toEqual(["n1", "n2"]);
     await pass(3_000);

@@ -10,7 +10,11 @@ const FRESHNESS = { firstRetryMs: 1_000, believeAfterMs: 7_000 };
 async function settledNotes(ids: readonly string[], options: NotesOptions = {}) {
   const made = timedEngine({ ...options, resource: { freshness: FRESHNESS, ...options.resource } });
   const lagging = recorded(made.engine, "change.lagging");
-  const event = (objectId: string, more: Partial<SyncEvent> = {}) => ({ resource: "note", objectId, ...more });
+  const event = (objectId: string, more: Partial<SyncEvent> = {}) => ({
+    resource: "note",
+    objectId,
+    ...more,
+  });
   for (const id of ids) made.world.put(id, "first");
   await made.engine.start();
   if (ids.length > 0) await made.deliver(...ids.map((id) => event(id)));
@@ -34,7 +38,10 @@ describe("an API that lags behind an event (I13)", () => {
     const at = fetchTimes(world, clock.monotonic);
     await deliver(event("n1", { hint: "upsert" }));
     await pass(2_000);
-    expect(lagging).toMatchObject([{ lags: 1, retryInMs: 1_000 }, { lags: 2, retryInMs: 2_000 }]);
+    expect(lagging).toMatchObject([
+      { lags: 1, retryInMs: 1_000 },
+      { lags: 2, retryInMs: 2_000 },
+    ]);
     expect(seen).toEqual([]);
     world.put("n1", "late");
     await pass(2_000);
@@ -320,7 +327,9 @@ describe("the shrink guard over fetches (I7)", () => {
     expect(copy.size).toBe(9);
     expect(suppressed).toHaveLength(9);
     expect(suppressed[0]).toMatchObject({ provider: "notes", resource: "note", count: 4, indexed: 9 });
-    expect(failed.every(({ error }) => (error as { code?: string }).code === "DELETES_SUPPRESSED")).toBe(true);
+    expect(failed.every(({ error }) => (error as { code?: string }).code === "DELETES_SUPPRESSED")).toBe(
+      true,
+    );
     await pass(600_000); // it is no attempt: nothing dies of it
     expect((await engine.deadLetters.list()).items).toEqual([]);
     expect(copy.size).toBe(9);

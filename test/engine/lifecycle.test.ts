@@ -26,7 +26,11 @@ import {
 import { runTickProcess } from "./processes.ts";
 import { gate, notesProvider, noteSchema, SECRET, signedRequest, World } from "./world.ts";
 
-const event = (objectId: string, more: Partial<SyncEvent> = {}): SyncEvent => ({ resource: "note", objectId, ...more });
+const event = (objectId: string, more: Partial<SyncEvent> = {}): SyncEvent => ({
+  resource: "note",
+  objectId,
+  ...more,
+});
 
 /** An engine with one note in the hands of a handler that waits. */
 async function workingEngine(options: NotesOptions = {}) {
@@ -39,7 +43,9 @@ async function workingEngine(options: NotesOptions = {}) {
       await Promise.race([
         goOn.opened,
         new Promise((_resolve, reject) =>
-          change.signal.addEventListener("abort", () => reject(change.signal.reason as Error), { once: true }),
+          change.signal.addEventListener("abort", () => reject(change.signal.reason as Error), {
+            once: true,
+          }),
         ),
       ]);
     },
@@ -105,7 +111,9 @@ describe("start and stop", () => {
   });
 
   it("stop aborts at its deadline, and the next engine goes on at once with what was left", async () => {
-    const { copy, deliver, engine, path, seen, world } = await workingEngine({ engine: { leaseMs: 3_600_000 } });
+    const { copy, deliver, engine, path, seen, world } = await workingEngine({
+      engine: { leaseMs: 3_600_000 },
+    });
     world.put("n2", "claimed or not");
     await deliver(event("n2"));
     await engine.stop({ timeoutMs: 20 });
@@ -169,7 +177,11 @@ describe("start and stop", () => {
 
   it("`await using` stops", async () => {
     const path = `${temporaryDirectory()}/sync.db`;
-    const options = () => ({ providers: [notesProvider(new World())], store: sqliteStore({ path }), logger: silent });
+    const options = () => ({
+      providers: [notesProvider(new World())],
+      store: sqliteStore({ path }),
+      logger: silent,
+    });
     {
       await using engine = new SyncEngine(options());
       engine.handle("notes.note", () => {});
@@ -296,6 +308,7 @@ describe("two engines on one file", () => {
   it("one that was silent for a lease is taken over from, writes nothing more, and works again later (I3)", async () => {
     const silentNow = { is: false };
     const path = `${temporaryDirectory()}/sync.db`;
+    const begun = gate();
     const goOn = gate();
     const late = Promise.withResolvers<Error>();
     const store = mute(sqliteStore({ path }) as Store<SqliteTx>, silentNow);
@@ -304,6 +317,7 @@ describe("two engines on one file", () => {
       engine: { leaseMs: 100, store, pollMs: 20 },
       handler: async (change) => {
         if (change.ref.id !== "n1") return;
+        begun.open();
         await goOn.opened;
         const outcome = await failureOf(change.commit((tx) => tx.run("CREATE TABLE stale (n)")));
         late.resolve(outcome);
@@ -314,7 +328,7 @@ describe("two engines on one file", () => {
     first.world.put("n1", "one");
     await first.engine.start();
     await first.deliver(event("n1"));
-    while (first.seen.length === 0) await next(first.engine, "fetch");
+    await begun.opened;
     silentNow.is = true;
     const second = notesEngine({ world: first.world, path, engine: { leaseMs: 500 } });
     await second.engine.start();
@@ -449,7 +463,10 @@ describe("drain", () => {
       handler: ({ attempt, ref }) => {
         if (attempt === 1) throw new TrueupError("HANDLER_FAILED", ref.id);
       },
-      engine: { random: () => delayMs / 3_600_001, retry: { attempts: 3, minDelayMs: 3_600_000, maxDelayMs: 3_600_000 } },
+      engine: {
+        random: () => delayMs / 3_600_001,
+        retry: { attempts: 3, minDelayMs: 3_600_000, maxDelayMs: 3_600_000 },
+      },
     });
     world.put("n1", "long");
     world.put("n2", "short");
@@ -592,7 +609,8 @@ describe("several connections", () => {
       providers: [provider],
       store: sqliteStore({ path: `${temporaryDirectory()}/sync.db` }) as Store<SqliteTx>,
       connections: {
-        get: (_provider, id) => (id === "a" || id === "b" ? { id, credentials: { token: `token-of-${id}` } } : undefined),
+        get: (_provider, id) =>
+          id === "a" || id === "b" ? { id, credentials: { token: `token-of-${id}` } } : undefined,
         list: () => ["a", "b"],
       },
       logger: silent,
@@ -653,7 +671,9 @@ describe("several connections", () => {
   it("must be named where one is meant", async () => {
     const { engine, handled, worlds } = tenants();
     worlds.b.put("n1", "of b");
-    expect(await failureOf(engine.trigger("notes.note", ["n1"]))).toMatchObject({ code: "CONNECTION_REQUIRED" });
+    expect(await failureOf(engine.trigger("notes.note", ["n1"]))).toMatchObject({
+      code: "CONNECTION_REQUIRED",
+    });
     await engine.trigger("notes.note", ["n1"], { connection: "b" });
     await engine.tick();
     expect(handled).toEqual(["b n1"]);
@@ -673,7 +693,9 @@ describe("several connections", () => {
     expect((await engine.drain({ timeoutMs: 100 })).counts).toMatchObject({ due: 0, leased: 0, dead: 0 });
     expect(handled.filter((line) => line.startsWith("b"))).toHaveLength(20);
     expect(handled.filter((line) => line.startsWith("a"))).toEqual([]);
-    expect(paused.every(({ connection, reason }) => connection === "a" && reason === "rate-limit")).toBe(true);
+    expect(paused.every(({ connection, reason }) => connection === "a" && reason === "rate-limit")).toBe(
+      true,
+    );
     expect(tokens.filter((line) => line.startsWith("a")).length).toBeLessThanOrEqual(20);
     refusals.clear();
     const attempts = recorded(engine, "change.handled");
@@ -697,9 +719,9 @@ describe("several connections", () => {
     expect(paused).toMatchObject([{ provider: "notes", connection: "default", reason: "UNAUTHORIZED" }]);
     await pass(2_000);
     expect(world.fetches()).toBe(2);
-    await pass(119_000);
+    await pass(117_000);
     expect(world.fetches()).toBe(2);
-    await pass(2_000);
+    await pass(4_000);
     expect(world.fetches()).toBe(3);
     refused = false;
     await engine.resume({ provider: "notes" });
@@ -721,7 +743,13 @@ describe("several connections", () => {
     await engine.start();
     await deliver("a", event("n1"));
     await deliver("b", event("n1"));
-    expect((await engine.drain({ timeoutMs: 1_000 })).counts).toEqual({ dirty: 1, due: 0, later: 1, leased: 0, dead: 0 });
+    expect((await engine.drain({ timeoutMs: 1_000 })).counts).toEqual({
+      dirty: 1,
+      due: 0,
+      later: 1,
+      leased: 0,
+      dead: 0,
+    });
     expect(handled).toEqual(["b n1"]);
     refusals.clear();
     await engine.resume({ provider: "notes", connection: "a" });
@@ -729,7 +757,7 @@ describe("several connections", () => {
     expect(handled).toEqual(["b n1", "a n1"]);
   });
 
-  it.fails("a pause that another process ended is made again when the API still refuses", async () => {
+  it("a pause that another process ended is made again when the API still refuses", async () => {
     const first = timedEngine();
     const { deliver, engine, pass, path, world } = first;
     world.before = () => {

@@ -78,11 +78,11 @@ export function timedEngine(options: NotesOptions = {}) {
     await clock.advance(1_000);
     await stopped;
   });
-  return { ...made, clock, pass: (ms: number) => pass(clock, ms) };
+  return { ...made, clock, pass: (ms: number) => passTime(clock, ms) };
 }
 
 /** Lets time pass from one timer to the next; the engine, and a database on a disk, do all they can at each moment. */
-async function pass(clock: TestClock, ms: number): Promise<void> {
+export async function passTime(clock: TestClock, ms: number): Promise<void> {
   const end = clock.monotonic() + ms;
   for (;;) {
     await turns(TURNS_OF_WORK);

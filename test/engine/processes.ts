@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from "node:child_process";
+import { fork, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -65,11 +65,12 @@ export async function runTickProcess(
   what: "tick" | "start" | "stop",
 ): Promise<{ readonly handled: string[]; readonly timers: number }> {
   const script = fileURLToPath(new URL("fixtures/tick-process.ts", import.meta.url));
-  const child = fork(script, [path, what], { execArgv: NODE_FLAGS, stdio: ["ignore", "pipe", "inherit", "ipc"] });
-  child.disconnect(); // the channel would keep it alive
+  const child = spawn(process.execPath, [...NODE_FLAGS, script, path, what], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   onTestFinished(() => void child.kill("SIGKILL"));
   let said = "";
-  child.stdout?.setEncoding("utf8").on("data", (text: string) => (said += text));
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
   const [code] = (await once(child, "close")) as [number | null];
   if (code !== 0) throw new Error(`the process ended with ${code}: ${said}`);
   return JSON.parse(said) as { handled: string[]; timers: number };
