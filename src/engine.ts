@@ -22,7 +22,7 @@ import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
-import type { BatchHandlerOptions, Given, HandlerOptions } from "./core/handling.ts";
+import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
 import { Intake } from "./core/intake.ts";

@@ -32,9 +32,6 @@ export interface BatchHandlerOptions extends HandlerOptions {
   readonly size: number;
 }
 
-/** Options as a caller gives them: any may be left out, or be `undefined`. */
-export type Given<Options> = { readonly [Name in keyof Options]?: Options[Name] | undefined };
-
 /** How a task came out. */
 export type HandlingResult =
   /** `settled`: its handler committed, so that there is nothing left to settle. */

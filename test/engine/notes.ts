@@ -9,7 +9,6 @@ import {
   type EventMap,
   type HandlerOptions,
   type ResourceDefinition,
-  type Store,
 } from "trueup";
 import { sqliteStore, type SqliteTx } from "trueup/sqlite";
 import { TestClock } from "trueup/testing";
@@ -41,7 +40,7 @@ export function notesEngine(options: NotesOptions = {}) {
   const path = options.path ?? join(temporaryDirectory(), "sync.db");
   const engine = new SyncEngine({
     providers: [notesProvider(world, options.resource, options.provider)],
-    store: sqliteStore({ path }) as Store<SqliteTx>,
+    store: sqliteStore({ path }),
     logger: silent,
     retry: { attempts: 3, minDelayMs: 1, maxDelayMs: 5 },
     ...options.engine,
@@ -86,9 +85,9 @@ export async function passTime(clock: TestClock, ms: number): Promise<void> {
   const end = clock.monotonic() + ms;
   for (;;) {
     await turns(TURNS_OF_WORK);
-    const next = clock.nextTimerInMs;
-    if (next === undefined || clock.monotonic() + next > end) break;
-    await clock.advance(next);
+    const timerInMs = clock.nextTimerInMs;
+    if (timerInMs === undefined || clock.monotonic() + timerInMs > end) break;
+    await clock.advance(timerInMs);
   }
   await clock.advance(end - clock.monotonic());
 }

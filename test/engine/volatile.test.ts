@@ -83,7 +83,7 @@ describe("with a store that survives nothing", () => {
     expect((await engine.webhook("notes").fetch(signedRequest([event("n1")]))).status).toBe(200);
   });
 
-  it("it is answered with 503 when that takes too long, and its event is kept", async () => {
+  it("a delivery is answered with 503 when that takes too long, and its event is kept", async () => {
     const goOn = gate();
     const { deliver, engine, pass, seen, world } = volatileEngine({ handler: () => goOn.opened });
     world.put("n1", "text");

@@ -174,12 +174,14 @@ export function commits(): void {
 
 /** Handlers can be written away from their engine. */
 type ContactChange = ChangeOf<typeof transactional, "crm.contact">;
-holds<Same<Extract<ContactChange, { kind: "upsert" }>["object"]["email"], string>>;
-holds<Same<Parameters<HandlerOf<typeof transactional, "crm.contact">>[0], ContactChange>>;
-holds<Same<TxOf<typeof transactional>, SqliteTx>>;
-holds<Same<TxOf<typeof volatile>, never>>;
-holds<Same<TxOf<typeof byDefault>, never>>;
-holds<Same<ChangeOf<typeof volatile, "crm.deal">, Change<Deal>>>;
+export function handlerTypes(): void {
+  holds<Same<Extract<ContactChange, { kind: "upsert" }>["object"]["email"], string>>();
+  holds<Same<Parameters<HandlerOf<typeof transactional, "crm.contact">>[0], ContactChange>>();
+  holds<Same<TxOf<typeof transactional>, SqliteTx>>();
+  holds<Same<TxOf<typeof volatile>, never>>();
+  holds<Same<TxOf<typeof byDefault>, never>>();
+  holds<Same<ChangeOf<typeof volatile, "crm.deal">, Change<Deal>>>();
+}
 
 export const onContact: HandlerOf<typeof transactional, "crm.contact"> = async (change) => {
   await change.commit((tx) => tx.run("DELETE FROM contact WHERE id = ?", change.ref.id));
@@ -243,7 +245,6 @@ export async function undefinedEverywhere(nothing: undefined): Promise<void> {
     connections: nothing,
     leaseMs: nothing,
     concurrency: nothing,
-    // @ts-expect-error -- to be mended: `retry` takes a Partial, which refuses `undefined`
     retry: { attempts: nothing, minDelayMs: nothing, maxDelayMs: nothing },
     logger: nothing,
     clock: nothing,

@@ -1,0 +1,29 @@
+import { describe, expect, test } from "vitest";
+import { insideCommit, refuseInsideCommit } from "../../src/core/commit-scope.ts";
+import { thrownCode, turn } from "./fakes.ts";
+
+const refused = () => refuseInsideCommit("trigger");
+
+describe("inside a commit callback", () => {
+  test("should be refused what would wait for itself", () => {
+    expect(thrownCode(() => insideCommit(refused))).toBe("NESTED_COMMIT");
+  });
+
+  test("should be all that it awaits and all that it calls", async () => {
+    const after = insideCommit(async () => {
+      await turn();
+      return thrownCode(refused);
+    });
+    expect(await after).toBe("NESTED_COMMIT");
+  });
+});
+
+describe("outside of it", () => {
+  test("should be free: before, meanwhile and after", async () => {
+    expect(refused).not.toThrow();
+    const inside = insideCommit(() => turn());
+    expect(refused).not.toThrow();
+    await inside;
+    expect(refused).not.toThrow();
+  });
+});

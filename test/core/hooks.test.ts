@@ -1,0 +1,131 @@
+import { describe, expect, test } from "vitest";
+import { TrueupError } from "../../src/core/errors.ts";
+import { logEvents } from "../../src/core/event-log.ts";
+import { type EventMap, Hooks, type Logger, stderrLogger } from "../../src/core/hooks.ts";
+import { refOf, turn } from "./fakes.ts";
+
+type Line = { level: string; fields: object; message: string };
+
+function setup() {
+  const lines: Line[] = [];
+  const level = (name: string) => (fields: object, message: string) =>
+    lines.push({ level: name, fields, message });
+  const logger: Logger = {
+    debug: level("debug"),
+    info: level("info"),
+    warn: level("warn"),
+    error: level("error"),
+  };
+  return { hooks: new Hooks(logger), lines, logger };
+}
+
+const resumed = { provider: "crm", connection: "acme" };
+
+describe("listeners", () => {
+  test("should hear of their event, each as often as it was registered", () => {
+    const { hooks } = setup();
+    const heard: unknown[] = [];
+    const listener = (event: EventMap["connection.resumed"]) => void heard.push(event);
+    hooks.on("connection.resumed", listener);
+    const off = hooks.on("connection.resumed", listener);
+    hooks.emit("connection.resumed", resumed);
+    expect(heard).toEqual([resumed, resumed]);
+    off();
+    off();
+    hooks.emit("connection.resumed", resumed);
+    expect(heard).toHaveLength(3);
+  });
+
+  test("should not hear of other events", () => {
+    const { hooks } = setup();
+    hooks.on("change.lost", () => expect.unreachable());
+    hooks.emit("connection.resumed", resumed);
+    expect([hooks.has("change.lost"), hooks.has("connection.resumed")]).toEqual([true, false]);
+  });
+
+  test("should change nothing when they throw: the others hear, and it is logged", () => {
+    const { hooks, lines } = setup();
+    const error = new Error("a bug of the listener's");
+    let heard = 0;
+    hooks.on("connection.resumed", () => {
+      throw error;
+    });
+    hooks.on("connection.resumed", () => (heard += 1));
+    hooks.emit("connection.resumed", resumed);
+    expect(heard).toBe(1);
+    expect(lines).toEqual([
+      { level: "error", fields: { error, event: "connection.resumed" }, message: "a listener threw" },
+    ]);
+  });
+
+  test("should change nothing when they reject: an async listener cannot end the process", async () => {
+    const { hooks, lines } = setup();
+    const error = new Error("a bug of the listener's");
+    hooks.on("connection.resumed", async () => {
+      await turn();
+      throw error;
+    });
+    hooks.emit("connection.resumed", resumed);
+    await turn();
+    await turn();
+    expect(lines).toEqual([
+      { level: "error", fields: { error, event: "connection.resumed" }, message: "a listener threw" },
+    ]);
+  });
+});
+
+describe("the log of who listens to nothing", () => {
+  test("should have what went wrong, and nothing else", () => {
+    const { hooks, lines, logger } = setup();
+    logEvents(hooks, logger);
+    const error = new Error("boom");
+    const ref = refOf("1");
+    hooks.emit("connection.resumed", resumed);
+    hooks.emit("change.lost", { ref });
+    hooks.emit("change.failed", { ref, attempt: 1, retryInMs: 5, error });
+    hooks.emit("error", { error, during: "settling" });
+    hooks.emit("warning", {
+      code: "LIST_INVALID",
+      message: "rows without ids",
+      scope: { resource: "contact" },
+    });
+    hooks.emit("change.dead", { ref, attempt: 3, error });
+    hooks.emit("source.failed", { source: "queue", error, retryInMs: 5 });
+    hooks.emit("connection.paused", { ...resumed, until: null, reason: "by hand" });
+    hooks.emit("deletes.suppressed", { ...ref, count: 60, indexed: 100, samples: ["1"] });
+    expect(lines.map(({ level, message }) => `${level}: ${message}`)).toEqual([
+      "error: settling failed: boom",
+      "warn: rows without ids",
+      "error: gave up: boom",
+      "warn: source queue failed: boom",
+      "warn: connection crm/acme is paused: by hand",
+      "warn: 60 deletions of crm.contact look like a mistake and were held back",
+    ]);
+  });
+});
+
+describe("the default logger", () => {
+  const written = (use: (logger: Logger) => void) => {
+    const lines: string[] = [];
+    use(stderrLogger((line) => lines.push(line)));
+    return lines;
+  };
+
+  test("should write warnings and errors as JSON lines", () => {
+    const lines = written((logger) => {
+      logger.debug({}, "no");
+      logger.info({}, "no");
+      logger.warn({ big: 5n }, "careful");
+      logger.error({ error: new TrueupError("NETWORK", "no answer", { cause: "secret" }) }, "it\nfailed");
+    });
+    expect(lines.every((line) => line.endsWith("\n") && !line.slice(0, -1).includes("\n"))).toBe(true);
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+      { level: "warn", message: "careful", big: "5" },
+      {
+        level: "error",
+        message: "it\nfailed",
+        error: { name: "TrueupError", code: "NETWORK", message: "no answer" },
+      },
+    ]);
+  });
+});
