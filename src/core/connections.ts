@@ -15,7 +15,7 @@ export const DEFAULT_CONNECTION = "default";
 
 /** How long a connection is used without asking again: credentials that were rotated are taken up within this time. */
 const KEEP_MS = 60_000;
-/** Most connections kept at once, unknown ones included, so that made-up ids in webhooks cannot fill the memory. */
+/** Most connections kept at once, and most ids besides that are not known to be any: webhooks can make them up. */
 const MOST_KEPT = 10_000;
 
 /** The default where an engine has no `connections`: one account, with empty credentials. */
@@ -35,7 +35,10 @@ export class ConnectionRegistry {
   readonly #connections: Connections;
   readonly #providers: ReadonlyMap<string, AnyProvider>;
   readonly #clock: Clock;
+  /** Those that were found, the one that was looked up longest ago first. */
   readonly #kept = new Map<string, Kept>();
+  /** Ids that nobody knows, or not yet: apart, so that a flood of them drives out no connection and its secrets. */
+  readonly #unproven = new Map<string, Kept>();
 
   constructor(connections: Connections, providers: ReadonlyMap<string, AnyProvider>, clock: Clock) {
     this.#connections = connections;
@@ -54,18 +57,28 @@ export class ConnectionRegistry {
     options: { readonly refresh: boolean } = { refresh: false },
   ): Promise<Connection | undefined> {
     const key = JSON.stringify([provider, id]);
-    const kept = this.#kept.get(key);
+    const kept = this.#kept.get(key) ?? this.#unproven.get(key);
     if (kept !== undefined && !options.refresh && kept.until > this.#clock.now()) return kept.found;
     const found = this.#look(provider, id, options.refresh);
     const entry: Kept = { found, until: this.#clock.now() + KEEP_MS, known: kept?.known };
-    this.#kept.delete(key);
-    this.#kept.set(key, entry);
+    this.#keep(key, entry);
     found.then(
-      (connection) => (entry.known = connection),
+      (connection) => {
+        entry.known = connection;
+        // Not where it was forgotten or looked up again meanwhile.
+        if (this.#kept.get(key) === entry || this.#unproven.get(key) === entry) this.#keep(key, entry);
+      },
       () => (entry.until = 0), // the next caller looks again
     );
-    if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value as string);
     return found;
+  }
+
+  #keep(key: string, entry: Kept): void {
+    this.#kept.delete(key);
+    this.#unproven.delete(key);
+    const among = entry.known === undefined ? this.#unproven : this.#kept;
+    among.set(key, entry);
+    if (among.size > MOST_KEPT) among.delete(among.keys().next().value as string);
   }
 
   /** @throws TrueupError `CONNECTION_UNKNOWN`, and as {@link find} */
@@ -85,17 +98,23 @@ export class ConnectionRegistry {
   }
 
   forget(provider: string, id: string): void {
-    this.#kept.delete(JSON.stringify([provider, id]));
+    const key = JSON.stringify([provider, id]);
+    this.#kept.delete(key);
+    this.#unproven.delete(key);
   }
 
   /** Replaces credentials of a connection in a text that leaves the process (I12). Waits for no look-up. */
   async redact(provider: string, id: string, text: string): Promise<string> {
+    return this.redactor(provider, id)(text);
+  }
+
+  /** The same for many texts. */
+  redactor(provider: string, id: string): (text: string) => string {
     const known = this.#kept.get(JSON.stringify([provider, id]))?.known;
-    if (known === undefined) return text;
+    if (known === undefined) return (text) => text;
     // The longest first: one secret may begin another, whose rest would be left standing.
-    return [...secretsIn(known.credentials)]
-      .toSorted((a, b) => b.length - a.length)
-      .reduce((t, secret) => t.replaceAll(secret, "[redacted]"), text);
+    const secrets = [...secretsIn(known.credentials)].toSorted((a, b) => b.length - a.length);
+    return (text) => secrets.reduce((t, secret) => t.replaceAll(secret, "[redacted]"), text);
   }
 
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
@@ -126,10 +145,19 @@ function secretsIn(
   visited = new Set<object>(),
 ): Set<string> {
   if (typeof credentials === "string") {
-    if (credentials.length >= SHORTEST_SECRET) secrets.add(credentials);
+    for (const spelling of spellings(credentials)) {
+      if (spelling.length >= SHORTEST_SECRET) secrets.add(spelling);
+    }
   } else if (typeof credentials === "object" && credentials !== null && !visited.has(credentials)) {
     visited.add(credentials);
     for (const member of Object.values(credentials)) secretsIn(member, secrets, visited);
   }
   return secrets;
+}
+
+/** A secret as it stands in a message: as it is, in JSON, in a URL; a key of several lines also line by line. */
+function spellings(secret: string): string[] {
+  const lines = secret.includes("\n") ? secret.split(/[\r\n]+/) : [];
+  const inUrl = secret.isWellFormed() ? [encodeURIComponent(secret), encodeURI(secret)] : [];
+  return [secret, JSON.stringify(secret).slice(1, -1), ...inUrl, ...lines];
 }

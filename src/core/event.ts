@@ -112,7 +112,7 @@ export function validateEvent(
     throw invalidEvent('an event\'s `resource` must be a resource of the provider, or "*"');
   }
   if (event.hint !== undefined && event.hint !== "upsert" && event.hint !== "delete") {
-    throw invalidEvent(`an event's \`hint\` must be "upsert" or "delete", not ${JSON.stringify(event.hint)}`);
+    throw invalidEvent('an event\'s `hint` must be "upsert" or "delete"');
   }
   const id = event.id === undefined || event.id === null ? context.deliveryId : idText(event.id, "id");
   const objectId =
@@ -161,9 +161,11 @@ function encodeEventVersion(version: Version | null | undefined): EncodedVersion
   try {
     return encodeVersion(version);
   } catch (cause) {
-    throw new TrueupError("EVENT_INVALID", "an event's `version` must be a string, number, bigint or Date", {
-      cause,
-    });
+    throw new TrueupError(
+      "EVENT_INVALID",
+      "an event's `version` must be a number, a bigint, a Date, or a string that is not too long",
+      { cause },
+    );
   }
 }
 

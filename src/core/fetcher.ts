@@ -82,9 +82,9 @@ export class Fetcher {
       if (!Array.isArray(rows))
         throw new TrueupError("RESPONSE_INVALID", "`fetchMany` must return an array of objects");
       for (const row of rows as unknown[]) {
-        // A row that its schema refuses is read singly below, where the failure gets its id.
-        const evidence = await checkedEvidence(resource, row, "fetch").catch(() => undefined);
-        if (evidence !== undefined) found.set(objectIdText(resource.idOf(evidence.object)), evidence);
+        // A row that cannot be read is read singly below, where the failure gets its id.
+        const read = await evidenceById(resource, row).catch(() => undefined);
+        if (read !== undefined) found.set(...read);
       }
     } catch (thrown) {
       const error = asError(thrown);
@@ -120,6 +120,11 @@ export class Fetcher {
   }
 }
 
+async function evidenceById(resource: AnyResource, raw: unknown): Promise<[string, Evidence]> {
+  const evidence = await checkedEvidence(resource, raw, "fetch");
+  return [objectIdText(resource.idOf(evidence.object)), evidence];
+}
+
 /** A batch can be refused for one bad id in it (400, 404, 414, 422); then each object is asked for by itself. */
 function refusedAsBatch(error: Error): boolean {
   return error instanceof HttpError && error.status >= 400 && error.status < 500;
@@ -149,6 +154,9 @@ export async function checkedEvidence(
   return evidence;
 }
 
+/** Keys come from outside too, and both path and message of an issue may repeat them. */
+const MAX_TEXT_LENGTH = 500;
+
 /** @throws SchemaError with the path of the first issue */
 export async function validate<Schema extends StandardSchemaV1>(
   schema: Schema,
@@ -158,11 +166,9 @@ export async function validate<Schema extends StandardSchemaV1>(
   const result = pending instanceof Promise ? await pending : pending;
   if (result.issues === undefined) return result.value;
   const [first] = result.issues;
-  const path = pathText(first?.path ?? []);
-  throw new SchemaError(
-    path,
-    `${path === "" ? "the object" : path}: ${first?.message ?? "refused by its schema"}`,
-  );
+  const path = pathText(first?.path ?? []).slice(0, MAX_TEXT_LENGTH);
+  const why = (first?.message ?? "refused by its schema").slice(0, MAX_TEXT_LENGTH);
+  throw new SchemaError(path, `${path === "" ? "the object" : path}: ${why}`);
 }
 
 function pathText(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[]): string {

@@ -118,7 +118,7 @@ export interface ChangeFacts {
 
 export type Listener<Name extends keyof EventMap> = (event: EventMap[Name]) => void;
 
-/** Reports events. A listener that throws is logged and changes nothing. */
+/** Reports events. A listener that throws, or that is async and rejects, is logged and changes nothing. */
 export class Hooks {
   readonly #listeners = new Map<keyof EventMap, Set<(event: never) => void>>();
   readonly #logger: Logger;
@@ -131,17 +131,19 @@ export class Hooks {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners);
     // A wrapper of its own lets one function be registered twice and taken back once.
-    const entry = (event: EventMap[Name]) => listener(event);
+    const entry = (event: EventMap[Name]): unknown => listener(event);
     listeners.add(entry);
     return () => listeners.delete(entry);
   }
 
   emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
     for (const listener of this.#listeners.get(name) ?? []) {
+      const failed = (error: unknown) => this.#logger.error({ error, event: name }, "a listener threw");
       try {
-        (listener as Listener<Name>)(event);
+        const result: unknown = (listener as (event: EventMap[Name]) => unknown)(event);
+        if (result instanceof Promise) result.catch(failed);
       } catch (error) {
-        this.#logger.error({ error, event: name }, "a listener threw");
+        failed(error);
       }
     }
   }

@@ -50,6 +50,8 @@ export class Lifecycle {
   #work: { readonly shift: Shift; readonly worker: Worker } | undefined;
   /** Whom new work wakes: the worker of `start`, or of a tick. */
   #worker: Worker | undefined;
+  #tick: Promise<void> | undefined;
+  #nextTick: Promise<void> | undefined;
   #scheduler: Scheduler | undefined;
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -64,8 +66,9 @@ export class Lifecycle {
     return this.#stopping === undefined;
   }
 
+  /** Whether `start` made it work; a tick is none. */
   get started(): boolean {
-    return this.#worker !== undefined;
+    return this.#work !== undefined;
   }
 
   get worker(): Worker | undefined {
@@ -228,8 +231,21 @@ export class Lifecycle {
     }
   }
 
-  /** One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left. */
-  async tick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
+  /**
+   * One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left. One at a time:
+   * callers during a slice, which may be about to end, share the next.
+   */
+  tick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
+    this.#nextTick ??= (async () => {
+      await this.#tick?.catch(() => {}); // its own callers hear of it
+      this.#nextTick = undefined;
+      this.#tick = this.#runTick(timeoutMs, idle);
+      await this.#tick;
+    })();
+    return this.#nextTick;
+  }
+
+  async #runTick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
     const { clock } = this.#options;
     await this.ready();
     const deadline = clock.monotonic() + timeoutMs;

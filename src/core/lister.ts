@@ -68,7 +68,7 @@ export async function* listPages(
     if (page.next !== null && repeats(cycle, page.next)) {
       throw new TrueupError(
         "CURSOR_REPEATED",
-        `the list of ${request.scope.provider}.${request.scope.resource} repeats the cursor ${JSON.stringify(page.next.slice(0, 80))}`,
+        `the list of ${request.scope.provider}.${request.scope.resource} repeats the cursor ${cursorText(page.next)}`,
       );
     }
     pending = page.next === null ? undefined : readPage(request, page.next, options);
@@ -76,6 +76,11 @@ export async function* listPages(
     pending?.catch(() => {});
     yield page;
   }
+}
+
+/** Links, which some lists have for cursors, may hold a secret in path or query (I12). */
+function cursorText(cursor: string): string {
+  return cursor.includes("://") ? "(a URL)" : JSON.stringify(cursor.split("?", 1)[0]?.slice(0, 80));
 }
 
 async function readPage(
@@ -117,14 +122,17 @@ async function readPage(
   return {
     mark,
     rows: [...rows.values()],
-    deleted: (checked.deleted ?? []).map(objectIdText),
+    deleted: checked.deleted,
     unreadable,
     next: checked.next ?? null,
     asOf: checked.asOf?.getTime() ?? serverDate,
   };
 }
 
-function checkPage(page: unknown, route: string): Page {
+/** Each page's checkpoint has the cursor, twice at times. */
+const MAX_CURSOR_LENGTH = 65_536;
+
+function checkPage(page: unknown, route: string): Page & { readonly deleted: readonly string[] } {
   const fail = (what: string) =>
     new TrueupError("LIST_INVALID", `the list of ${route} must return { items, next? }: ${what}`);
   if (typeof page !== "object" || page === null)
@@ -134,10 +142,17 @@ function checkPage(page: unknown, route: string): Page {
   if (next !== undefined && next !== null && (typeof next !== "string" || next === "")) {
     throw fail("`next` must be a non-empty string, or undefined or null at the end");
   }
+  if (typeof next === "string" && next.length > MAX_CURSOR_LENGTH) {
+    throw fail(`\`next\` is longer than ${MAX_CURSOR_LENGTH} characters`);
+  }
   if (deleted !== undefined && !Array.isArray(deleted)) throw fail("`deleted` is no array of ids");
   if (asOf !== undefined && (!(asOf instanceof Date) || Number.isNaN(asOf.getTime())))
     throw fail("`asOf` is no valid Date");
-  return page as Page;
+  try {
+    return { items, next, deleted: (deleted ?? []).map(objectIdText), asOf };
+  } catch (thrown) {
+    throw fail(`\`deleted\`: ${asError(thrown).message}`);
+  }
 }
 
 function summaryRow(item: unknown): Row | Error {

@@ -81,22 +81,37 @@ export function backoff(attempt: number, policy: RetryPolicy, random: Random): n
   return Math.ceil(random() * ceiling);
 }
 
-/** Anything can be thrown; everything behind this line is an Error. */
+const MAX_DESCRIBED_LENGTH = 1_000;
+
+/** Anything can be thrown; everything behind this line is an Error whose parts can be read. Never throws itself. */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error
-    ? thrown
-    : new TrueupError("HANDLER_FAILED", `something that is no Error was thrown: ${describe(thrown)}`, {
-        cause: thrown,
-      });
+  try {
+    if (isReadableError(thrown)) return thrown;
+    return new TrueupError("HANDLER_FAILED", `something that is no Error was thrown: ${describe(thrown)}`, {
+      cause: thrown,
+    });
+  } catch {
+    // A getter that throws, or a proxy that was revoked: not even the log may touch it again.
+    return new TrueupError("HANDLER_FAILED", "something that cannot be read was thrown");
+  }
+}
+
+/** @throws what a part of it throws */
+function isReadableError(thrown: unknown): thrown is Error {
+  if (!(thrown instanceof Error)) return false;
+  for (const part of ["name", "message", "stack", "cause", "code"]) Reflect.get(thrown, part);
+  return true;
 }
 
 function describe(thrown: unknown): string {
-  return typeof thrown === "string" ? thrown : Object.prototype.toString.call(thrown);
+  return typeof thrown === "string"
+    ? thrown.slice(0, MAX_DESCRIBED_LENGTH)
+    : Object.prototype.toString.call(thrown);
 }
 
 /** The code under which a failure is recorded: ours, else the driver's or runtime's, else the class. */
 export function codeOf(error: Error): string {
   if (error instanceof HttpError) return `HTTP_${error.status}`;
   const { code } = error as { code?: unknown };
-  return typeof code === "string" ? code : error.name;
+  return typeof code === "string" ? code : String(error.name);
 }

@@ -118,12 +118,24 @@ export class Scheduler {
 
   /** Finds connections that are new, and when each of their passes ran last, in whatever process. */
   async #lookUpJobs(): Promise<void> {
-    const { clock, connectionsOf, schedules } = this.#options;
+    const { clock, connectionsOf, hooks, schedules } = this.#options;
     this.#lookedAt = clock.now();
     const found = new Set<string>();
     for (const schedule of schedules) {
       const { provider, resourceName } = schedule.route;
-      for (const connection of await connectionsOf(provider.name)) {
+      let connections: readonly string[];
+      try {
+        connections = await connectionsOf(provider.name);
+      } catch (thrown) {
+        // Its passes go on as they were known, and those of other providers are not its business.
+        hooks.emit("error", {
+          error: asError(thrown),
+          during: `listing the connections of ${provider.name}`,
+        });
+        for (const [key, job] of this.#jobs) if (job.schedule === schedule) found.add(key);
+        continue;
+      }
+      for (const connection of connections) {
         const scope = { provider: provider.name, connection, resource: resourceName };
         const key = passKey(scope, schedule.mode);
         found.add(key);

@@ -18,7 +18,7 @@ import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Route } from "./registry.ts";
-import { afterFailure, asError, codeOf, isUnanswered } from "./retry.ts";
+import { afterFailure, asError, codeOf, isUnanswered, type AfterFailure } from "./retry.ts";
 import type { Semaphore } from "./semaphore.ts";
 import type { Settle } from "./settler.ts";
 import { deletesAllowed, type ShrinkGuard } from "./shrink-guard.ts";
@@ -203,10 +203,9 @@ export class TaskRunner {
         await this.#retry(route, claim, { ...kept, due: now, attempts: attempt - 1 });
         return { kind: "released" };
       case "pause":
-        await pauses.obey(ref, after, codeOf(error));
         await this.#retry(route, claim, {
           ...kept,
-          due: now,
+          due: (await this.#pause(claim, after, error)) ? now : now + limits.retry.minDelayMs,
           attempts: attempt - 1,
           error: await this.#record(claim, error),
         });
@@ -237,6 +236,22 @@ export class TaskRunner {
         hooks.emit("change.dead", { ref, attempt, error: await this.#told(claim, error) });
         return { kind: "dead", error };
       }
+    }
+  }
+
+  /** Never rejects: a claim must be settled whatever happens. @returns whether the connection is paused */
+  async #pause(
+    { ref }: Claim,
+    after: Extract<AfterFailure, { kind: "pause" }>,
+    error: Error,
+  ): Promise<boolean> {
+    const { hooks, pauses } = this.#options;
+    try {
+      await pauses.obey(ref, after, codeOf(error));
+      return true;
+    } catch (thrown) {
+      hooks.emit("error", { error: asError(thrown), during: "pausing a connection" });
+      return false;
     }
   }
 

@@ -18,16 +18,23 @@ export type EncodedVersion = string;
 /** A user's own order: negative when `a` is older, positive when newer, 0 when equal, undefined when unknown. */
 export type CompareVersions = (a: Version, b: Version) => number | undefined;
 
+/** A version is kept with every object. Longer texts are contents rather than versions. */
+const MAX_VERSION_LENGTH = 1_024;
+
 export function encodeVersion(version: Version | null | undefined): EncodedVersion | null {
   if (version === null || version === undefined) return null;
   switch (typeof version) {
     case "string":
-      return `s:${version}`;
+    case "bigint": {
+      const text = version.toString();
+      if (text.length > MAX_VERSION_LENGTH) {
+        throw invalidOption(`a version must have at most ${MAX_VERSION_LENGTH} characters`);
+      }
+      return `${typeof version === "string" ? "s" : "b"}:${text}`;
+    }
     case "number":
       if (!Number.isFinite(version)) throw invalidOption(`a version must be finite, not ${version}`);
       return `n:${version}`;
-    case "bigint":
-      return `b:${version}`;
     default:
       if (!(version instanceof Date) || Number.isNaN(version.getTime())) {
         throw invalidOption("a version must be a string, a number, a bigint or a valid Date");
@@ -83,7 +90,7 @@ export function versionOrder(encoded: EncodedVersion | null): string | null {
   const value = encoded.slice(2);
   switch (encoded[0]) {
     case "b":
-      return integerOrder(value);
+      return INTEGER.test(value) ? integerOrder(value) : null;
     case "n":
       return Number.isInteger(Number(value))
         ? integerOrder(BigInt(Number(value)).toString())
@@ -93,7 +100,8 @@ export function versionOrder(encoded: EncodedVersion | null): string | null {
   }
 }
 
-const INTEGER = /^-?\d{1,200}$/;
+/** Few enough for the three digits in which {@link integerOrder} writes how many there are. */
+const INTEGER = /^-?\d{1,999}$/;
 
 // Digits sort by length, then by value; a negative number by the complement of both.
 function integerOrder(text: string): string {

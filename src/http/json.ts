@@ -8,7 +8,8 @@
 const LONG_DIGITS = /\d{16}/;
 /** The same as a whole integer literal, outside of a fraction or exponent. Inside a string it is a false alarm at worst. */
 const LONG_INTEGER = /(?:^|[[:,\s])-?\d{16,}(?![\d.eE])/;
-const INTEGER = /^-?\d+$/;
+/** Longer ones are no ids, and some hundred thousand digits take long to convert. */
+const INTEGER = /^-?\d{1,1000}$/;
 
 /**
  * `JSON.parse`, except that an integer beyond ±(2^53 − 1) becomes a bigint, where `JSON.parse` would round it to another

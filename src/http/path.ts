@@ -184,8 +184,14 @@ function targetOf(base: ApiBase, url: URL, search: string): Target {
   };
 }
 
-/** Shows the path without its query, which may hold a secret, and not at any length. */
+/** Shows the path without what may hold a secret, and not at any length. */
 function refused(why: string, path?: string): TrueupError<"PATH_REFUSED"> {
-  const shown = path === undefined ? "" : ` ${JSON.stringify(path.split("?", 1)[0]?.slice(0, 120))}`;
+  const shown = path === undefined ? "" : ` ${JSON.stringify(presentable(path).slice(0, 120))}`;
   return new TrueupError("PATH_REFUSED", `the path${shown} is refused: ${why}`);
+}
+
+/** Without the query; of a URL only the origin, since its path may repeat the base's, where some APIs have their secret. */
+function presentable(path: string): string {
+  if (!ABSOLUTE.test(path)) return path.split("?", 1)[0] ?? "";
+  return URL.canParse(path) ? `${new URL(path).origin}/…` : "(a URL)";
 }

@@ -18,10 +18,10 @@ export interface Kept {
 
 /** Of all the capacity, one answer may take this share: a handful of huge lists must not drive out everything else. */
 const LARGEST_SHARE = 1 / 16;
-/** Of an entry beside its body: key, headers, and what the engine keeps of them. */
+/** Of an entry beside its body and headers: its key, and what the engine keeps of objects. */
 const ENTRY_BYTES = 1_024;
 
-/** The least recently used go first. Bounded by the bytes of the bodies kept, each with a flat sum for the rest. */
+/** The least recently used go first. Bounded by the bytes of the bodies and headers kept, each with a flat sum for the rest. */
 export class ValidatorCache {
   readonly #entries = new Map<string, Kept & { readonly owner: string }>();
   readonly #maxBytes: number;
@@ -43,7 +43,7 @@ export class ValidatorCache {
   keep(key: string, owner: string, headers: Headers, bytes: Buffer): void {
     this.#remove(key);
     const condition = conditionOf(headers);
-    const size = sizeOf(bytes);
+    const size = sizeOf({ headers, bytes });
     if (condition === undefined || size > this.#maxBytes * LARGEST_SHARE) return;
     this.#entries.set(key, { owner, headers, bytes, condition });
     this.#bytes += size;
@@ -68,12 +68,13 @@ export class ValidatorCache {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     this.#entries.delete(key);
-    this.#bytes -= sizeOf(entry.bytes);
+    this.#bytes -= sizeOf(entry);
   }
 }
 
-function sizeOf(bytes: Buffer): number {
-  return bytes.length + ENTRY_BYTES;
+function sizeOf({ headers, bytes }: Pick<Kept, "headers" | "bytes">): number {
+  const ofHeaders = Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + value.length, 0);
+  return bytes.length + ofHeaders + ENTRY_BYTES;
 }
 
 /**

@@ -189,6 +189,22 @@ describe("redacting (I12)", () => {
     expect(await redacted(undefined, "text")).toBe("text");
   });
 
+  test("should know a secret in JSON, in a URL, and line by line", async () => {
+    const key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ==\n-----END KEY-----";
+    const credentials = { key, password: 'pass"word\\ /+1' };
+    const text = `${JSON.stringify(credentials)} ?p=${encodeURIComponent(credentials.password)} MIIEvQIBADANBg`;
+    expect(await redacted(credentials, text)).toBe(
+      '{"key":"[redacted]","password":"[redacted]"} ?p=[redacted] [redacted]',
+    );
+  });
+
+  test("should know the secrets of a connection through a flood of made-up ids", async () => {
+    const { registry } = setup((_, id) => (id === "acme" ? withToken(id) : undefined));
+    await registry.find("crm", "acme");
+    for (let i = 0; i < 10_001; i += 1) await registry.find("crm", `made-up-${i}`);
+    expect(await registry.redact("crm", "acme", SECRET)).toBe("[redacted]");
+  });
+
   test("should cope with credentials that contain themselves", async () => {
     const client: { token: string; self?: unknown } = { token: SECRET };
     client.self = client;

@@ -61,6 +61,7 @@ describe("listeners", () => {
   test("should change nothing when they reject: an async listener cannot end the process", async () => {
     const { hooks, lines } = setup();
     const error = new Error("a bug of the listener's");
+    // oxlint-disable-next-line typescript/no-misused-promises -- what users do
     hooks.on("connection.resumed", async () => {
       await turn();
       throw error;

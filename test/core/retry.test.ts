@@ -103,6 +103,27 @@ describe("what was thrown", () => {
     }
   });
 
+  test("should be told apart even where it cannot be read", () => {
+    const revoked = Proxy.revocable({}, {});
+    revoked.revoke();
+    const trap = () => {
+      throw new Error("a trap");
+    };
+    const traps = [
+      revoked.proxy,
+      Object.defineProperty({}, Symbol.toStringTag, { get: trap }),
+      Object.defineProperty(new Error("x"), "message", { get: trap }),
+      Object.defineProperty(new Error("x"), "code", { get: trap }),
+    ];
+    for (const thrown of traps) {
+      expect(asError(thrown)).toMatchObject({
+        code: "HANDLER_FAILED",
+        message: "something that cannot be read was thrown",
+      });
+    }
+    expect(asError("x".repeat(10_000)).message.length).toBeLessThan(1_100);
+  });
+
   test("should be recorded under its status, its code or its class", () => {
     expect(codeOf(new HttpError(503, ""))).toBe("HTTP_503");
     expect(codeOf(coded("NETWORK"))).toBe("NETWORK");

@@ -1,8 +1,9 @@
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { SyncEngine, type BatchHandler, type BatchHandlerOptions, type Change, type Store } from "trueup";
+import { SyncEngine, type BatchHandler, type BatchHandlerOptions, type Change } from "trueup";
 import { sqliteStore, type SqliteTx } from "trueup/sqlite";
 import {
+  counting,
   failureOf,
   next,
   notesEngine,
@@ -195,6 +196,57 @@ describe("change.commit", () => {
     expect(lines().toSorted()).toEqual([...world.notes.keys()].toSorted());
   });
 
+  it("that nobody awaits is not overtaken by the settling of its own work", async () => {
+    const inside = gate();
+    const returned = gate();
+    const { deliver, engine, event, lines, seen, world } = writingNotes(async (change) => {
+      if (change.ref.id === "n1") {
+        await inside.opened; // from now on, all that is written waits for the commit of n2
+        void change.commit((tx) => insert(tx, "n1"));
+        returned.open();
+        return;
+      }
+      await change.commit(async (tx) => {
+        inside.open();
+        await returned.opened;
+        for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
+        insert(tx, "n2");
+      });
+    });
+    const lost = counting(engine, "change.lost");
+    world.put("n1", "text");
+    world.put("n2", "text");
+    await engine.start();
+    await deliver(event("n1"), event("n2"));
+    expect((await engine.drain()).idle).toBe(true);
+    expect(lines().toSorted()).toEqual(["n1", "n2"]);
+    expect(seen).toHaveLength(2);
+    expect(lost()).toBe(0);
+  });
+
+  it("that nobody awaits fails the work when it fails", async () => {
+    const unhandled = gate();
+    const listeners = process.listeners("unhandledRejection");
+    process.removeAllListeners("unhandledRejection").once("unhandledRejection", () => unhandled.open());
+    onTestFinished(() => {
+      process.removeAllListeners("unhandledRejection");
+      for (const listener of listeners) process.on("unhandledRejection", listener);
+    });
+    const { deliver, engine, event, lines, seen, world } = writingNotes((change) => {
+      void change.commit((tx) => {
+        insert(tx, `attempt ${change.attempt}`);
+        if (change.attempt === 1) throw new Error("a constraint");
+      });
+    });
+    world.put("n1", "text");
+    await engine.start();
+    await deliver(event("n1"));
+    await engine.drain();
+    await unhandled.opened; // as Node does it with every promise that nobody awaits
+    expect(seen).toHaveLength(2);
+    expect(lines()).toEqual(["attempt 2"]);
+  });
+
   it("lets callbacks run one at a time, while events are still taken in", async () => {
     const inside = gate();
     const goOn = gate();
@@ -349,6 +401,29 @@ describe("batch handlers", () => {
     expect(lost).toMatchObject([{ ref: { connection: "b", id: "n3" } }]);
   });
 
+  it("that throw after their commit are tried again for nobody, not even for whose lease was lost (I3)", async () => {
+    const { deliver, engine, lines, sizes } = batchNotes(async (_changes, batch) => {
+      await engine.forget("notes", "b");
+      await batch.commit((tx, live) => {
+        for (const change of live) insert(tx, `${change.ref.connection} ${change.ref.id}`);
+      });
+      throw new Error("the mail was not sent");
+    });
+    const errors = recorded(engine, "error");
+    const lost = recorded(engine, "change.lost");
+    await deliver("a", "n1", "n2");
+    await deliver("b", "n3");
+    await engine.start();
+    expect((await engine.drain()).idle).toBe(true);
+    expect(sizes).toEqual([3]);
+    expect(lines()).toEqual(["a n1", "a n2"]);
+    expect(lost).toMatchObject([{ ref: { id: "n3" } }]);
+    expect(errors.map(({ error }) => error.message)).toEqual([
+      "the mail was not sent",
+      "the mail was not sent",
+    ]);
+  });
+
   it("fail one change by name, and the others go on", async () => {
     let failed = 0;
     const { deliver, engine, lines, sizes } = batchNotes(async (changes, batch) => {
@@ -435,14 +510,12 @@ describe("batch handlers", () => {
 });
 
 describe("kill -9 at any moment", () => {
-  const COUNT = 600;
-
-  async function storm(path: string) {
+  async function storm(path: string, count: number) {
     const { deliver, engine, world } = notesEngine({ path });
     createTables(path);
     const url = await serve(world);
     const change = async (round: number) => {
-      for (let i = 0; i < COUNT; i += 1) world.put(`n${i}`, `state ${round}`);
+      for (let i = 0; i < count; i += 1) world.put(`n${i}`, `state ${round}`);
       const ids = [...world.notes.keys()];
       await Promise.all(
         ids.map((objectId) => deliver({ id: `${objectId}-${round}`, resource: "note", objectId })),
@@ -456,7 +529,7 @@ describe("kill -9 at any moment", () => {
     { timeout: 30_000 },
     async () => {
       const path = `${temporaryDirectory()}/sync.db`;
-      const { change, engine, url, world } = await storm(path);
+      const { change, engine, url, world } = await storm(path, 400);
       const expected: { id: string; rev: number; times: number }[] = [];
       for (let round = 0; round < 2; round += 1) {
         await change(round);
@@ -482,13 +555,13 @@ describe("kill -9 at any moment", () => {
   it("leaves effects twice that were not committed (the control)", { timeout: 30_000 }, async () => {
     const path = `${temporaryDirectory()}/sync.db`;
     createTables(`${path}-beside`);
-    const { change, engine, url } = await storm(path);
+    const { change, engine, url } = await storm(path, 50);
     await change(0);
     const first = new EffectsProcess(path, url, "hold");
     await first.toldOf(5);
     await first.kill();
     const second = new EffectsProcess(path, url, "beside");
-    await second.toldOf(COUNT);
+    await second.toldOf(50);
     expect((await engine.drain({ timeoutMs: 20_000 })).idle).toBe(true);
     const [{ n }] = rowsOf(`${path}-beside`, "SELECT count(*) AS n FROM effect WHERE times > 1") as [
       { n: number },

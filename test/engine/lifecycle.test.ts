@@ -198,9 +198,9 @@ describe("start and stop", () => {
     const receiver = notesEngine({ world, path });
     const copy = new Map<string, string>();
     let sent = 0;
-    let cycles = 0;
+    const enough = new AbortController();
     const sending = (async () => {
-      while (cycles < 8) {
+      while (!enough.signal.aborted) {
         const id = `n${sent % 40}`;
         world.put(id, `text ${sent}`);
         expect((await receiver.deliver(event(id, { id: `e${sent}` }))).status).toBe(200);
@@ -213,13 +213,14 @@ describe("start and stop", () => {
         path,
         handler: (change) => void copy.set(change.ref.id, change.object?.text ?? ""),
       }).engine;
-    for (; cycles < 8; cycles += 1) {
+    for (let cycle = 0; cycle < 8; cycle += 1) {
       const engine = worker();
       const handled = next(engine, "change.handled");
       await engine.start();
       await handled;
       await engine.stop();
     }
+    enough.abort();
     await sending;
     const last = worker();
     await last.start();
@@ -255,11 +256,11 @@ describe("handlers", () => {
 
   it("are one a route", () => {
     const { engine } = notesEngine();
-    const code = (code: string) => expect.objectContaining({ code }) as Error;
-    expect(() => engine.handle("notes.note", () => {})).toThrow(code("DUPLICATE_HANDLER"));
-    expect(() => engine.handleBatch("notes.note", () => {})).toThrow(code("DUPLICATE_HANDLER"));
-    expect(() => engine.handle("notes.task" as "notes.note", () => {})).toThrow(code("ROUTE_UNKNOWN"));
-    expect(() => engine.handle("notes.note", "no function" as never)).toThrow(code("OPTION_INVALID"));
+    const withCode = (code: string) => expect.objectContaining({ code }) as Error;
+    expect(() => engine.handle("notes.note", () => {})).toThrow(withCode("DUPLICATE_HANDLER"));
+    expect(() => engine.handleBatch("notes.note", () => {})).toThrow(withCode("DUPLICATE_HANDLER"));
+    expect(() => engine.handle("notes.task" as "notes.note", () => {})).toThrow(withCode("ROUTE_UNKNOWN"));
+    expect(() => engine.handle("notes.note", "no function" as never)).toThrow(withCode("OPTION_INVALID"));
   });
 });
 
@@ -392,7 +393,7 @@ describe("tick", () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it("is a drain where the engine works already, and one where a tick is under way", async () => {
+  it("is a drain where the engine works already, and waits for a tick that is under way", async () => {
     const { copy, deliver, engine, world } = notesEngine();
     world.put("n1", "text");
     world.put("n2", "text");
@@ -415,6 +416,29 @@ describe("tick", () => {
     expect(waited).toHaveLength(1);
     expect(await waited[0]).toMatchObject({ idle: true });
     expect(copy.size).toBe(1);
+  });
+
+  it("runs behind a delivery during a tick as well, which may be about to end", async () => {
+    const begun = gate();
+    const goOn = gate();
+    const { copy, engine, world } = notesEngine({
+      handler: async ({ ref }) => {
+        if (ref.id !== "n1") return;
+        begun.open();
+        await goOn.opened;
+      },
+    });
+    const waited: Promise<unknown>[] = [];
+    const receiver = engine.webhook("notes", { waitUntil: (work) => waited.push(work) });
+    for (const id of ["n1", "n2", "n3"]) world.put(id, "text");
+    await receiver.fetch(signedRequest([event("n1")]));
+    await begun.opened;
+    await receiver.fetch(signedRequest([event("n2")]));
+    await receiver.fetch(signedRequest([event("n3")]));
+    expect(waited).toHaveLength(3);
+    goOn.open();
+    for (const work of waited) expect(await work).toMatchObject({ idle: true });
+    expect(copy.size).toBe(3);
   });
 
   it("sweeps away what has expired, as nobody else would (I9, I10)", async () => {
@@ -758,7 +782,7 @@ describe("several connections", () => {
   });
 
   it("a pause that another process ended is made again when the API still refuses", async () => {
-    const first = timedEngine();
+    const first = timedEngine({ engine: { pollMs: 1_000 } });
     const { deliver, engine, pass, path, world } = first;
     world.before = () => {
       throw new TrueupError("UNAUTHORIZED", "401");

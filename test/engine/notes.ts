@@ -70,7 +70,7 @@ export function timedEngine(options: NotesOptions = {}) {
   const clock = new TestClock();
   const made = notesEngine({
     ...options,
-    engine: { clock, random: () => 0.999_999, leaseMs: 3_600_000, ...options.engine },
+    engine: { clock, random: () => 0.999_999, leaseMs: 3_600_000, pollMs: 60_000, ...options.engine },
   });
   onTestFinished(async () => {
     const stopped = made.engine.stop({ timeoutMs: 1_000 });
@@ -93,7 +93,7 @@ export async function passTime(clock: TestClock, ms: number): Promise<void> {
 }
 
 /** Of the event loop: what one object takes from its wake-up to its settling, many times over. */
-const TURNS_OF_WORK = 150;
+const TURNS_OF_WORK = 100;
 
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => void setImmediate(resolve));

@@ -43,12 +43,15 @@ export class EffectsProcess {
   }
 }
 
+/** Answers take up to this long, so that a process that is killed has work of all stages under way. */
+const ANSWER_MS = 40;
+
 /** The API of a world, for other processes. */
 export async function serve(world: World): Promise<string> {
   const server = createServer((request, response) => {
     const note = world.notes.get(request.url?.split("/").at(-1) ?? "");
     response.writeHead(note === undefined ? 404 : 200, { "content-type": "application/json" });
-    response.end(JSON.stringify(note ?? {}));
+    setTimeout(() => response.end(JSON.stringify(note ?? {})), Math.random() * ANSWER_MS);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

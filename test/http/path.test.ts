@@ -246,3 +246,30 @@ describe("a redirect", () => {
     expect(redirectTarget(base, from, location)).toBeUndefined();
   });
 });
+
+describe("the message of a refusal (I12)", () => {
+  const secret = parseBase("https://crm.example/botS3CR3T/", "crm");
+
+  test.each([
+    "http://crm.example/botS3CR3T/contacts?page=2",
+    "https://crm.example:444/botS3CR3T/contacts",
+    "https://crm.example/botS3CR3T",
+    "https://crm.example/botS3CR3T/../x",
+    "https://crm.example/botS3CR3T/x#y",
+    "https://crm.example/botS3CR3T/x%",
+    "https://crm.example/botS3CR3T/a\\b",
+    "https://crm.example/botS3CR3T/a\tb",
+    "https://user:S3CR3T@elsewhere.example/contacts",
+    "https://S3CR3T:port/contacts",
+    "contacts?token=S3CR3T",
+  ])("should not repeat the secret of %j", (path) => {
+    let message = "";
+    try {
+      resolveTarget(secret, path);
+    } catch (error) {
+      message = (error as TrueupError).message;
+    }
+    expect(message).toMatch(/is refused/);
+    expect(message).not.toContain("S3CR3T");
+  });
+});

@@ -122,12 +122,19 @@ describe("tx", () => {
     "UPDATE trueup_store SET counter = 0",
     "WITH a AS (SELECT 1) DELETE FROM trueup_object",
     'DROP TABLE "trueup_object"',
+    "DELETE FROM 'trueup_object'",
+    "UPDATE main . 'TRUEUP_object' SET due = 0",
+    "/* ' */ UPDATE trueup_object SET due = 0 /* ' */",
+    "-- '\nDELETE FROM trueup_object -- '",
+    "WITH a AS (SELECT $a(')) DELETE FROM trueup_object WHERE '' = ''",
+    "CREATE TRIGGER mine AFTER INSERT ON line BEGIN DELETE FROM 'trueup_object'; END",
+    "CREATE TEMP TABLE 'trueup_object' (x)",
   ])("should refuse %j", async (sql) => {
     const claim = await claimOf("a");
     await expect(commit(claim, (tx) => void tx.run(sql))).rejects.toMatchObject({ code: "OPTION_INVALID" });
     await expect(commit(claim, (tx) => void tx.all(sql))).rejects.toMatchObject({ code: "OPTION_INVALID" });
     expect(lines()).toEqual([]);
-    expect(await commit(claim, (tx) => void tx.run("INSERT INTO line VALUES ('trueup_fine')"))).toEqual([
+    expect(await commit(claim, (tx) => void tx.run("INSERT INTO line VALUES (?)", "trueup_fine"))).toEqual([
       "settled",
     ]);
   });
