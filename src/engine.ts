@@ -246,7 +246,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
    */
   async start(options: StartOptions = {}): Promise<void> {
     refuseInsideCommit("start");
-    if (options.work !== false) this.#requireHandlers();
+    const passes = options.schedules !== false && this.#schedules.length > 0;
+    if (options.work !== false || passes) this.#requireHandlers();
     this.#warnOfVolatileStore();
     await this.#lifecycle.start(options);
   }

@@ -7,7 +7,9 @@
 import type { PassMode, ReconcileReport } from "./pass.ts";
 
 /** The modes that a route's resource has: without `since` there is no incremental pass. */
-export type ModeOf<Resource> = Resource extends { readonly incremental: infer Incremental }
+export type ModeOf<Resource> = [Resource] extends [never]
+  ? PassMode // an engine whose providers' types are not known
+  : Resource extends { readonly incremental: infer Incremental }
   ? [Incremental] extends [false]
     ? "full"
     : PassMode

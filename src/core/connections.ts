@@ -105,15 +105,16 @@ export class ConnectionRegistry {
 
   /** Replaces credentials of a connection in a text that leaves the process (I12). Waits for no look-up. */
   async redact(provider: string, id: string, text: string): Promise<string> {
-    return this.redactor(provider, id)(text);
+    return this.redactor(provider, id)?.(text) ?? text;
   }
 
-  /** The same for many texts. */
-  redactor(provider: string, id: string): (text: string) => string {
+  /** The same for many texts; `undefined` where no secret is known. */
+  redactor(provider: string, id: string): ((text: string) => string) | undefined {
     const known = this.#kept.get(JSON.stringify([provider, id]))?.known;
-    if (known === undefined) return (text) => text;
+    if (known === undefined) return undefined;
     // The longest first: one secret may begin another, whose rest would be left standing.
     const secrets = [...secretsIn(known.credentials)].toSorted((a, b) => b.length - a.length);
+    if (secrets.length === 0) return undefined;
     return (text) => secrets.reduce((t, secret) => t.replaceAll(secret, "[redacted]"), text);
   }
 

@@ -37,8 +37,6 @@ export type ErrorCode =
   | "LIST_INVALID" // a list returned something that is no page
   | "CURSOR_REPEATED" // a list repeats a cursor and would never end
   | "LIST_FILTER_IGNORED" // an incremental list returned rows from long before `since`
-  | "FETCH_FAILED" // an adapter's `fetch` or `fetchMany` threw something of its own
-  | "STILL_LAGGING" // the API does not show yet what an event announced
   | "DELETES_SUPPRESSED" // the shrink guard stopped what looks like a mass deletion
   // Work
   | "HANDLER_FAILED" // a handler threw

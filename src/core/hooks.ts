@@ -122,9 +122,12 @@ export type Listener<Name extends keyof EventMap> = (event: EventMap[Name]) => v
 export class Hooks {
   readonly #listeners = new Map<keyof EventMap, Set<(event: never) => void>>();
   readonly #logger: Logger;
+  readonly #safe: <Event extends object>(event: Event) => Event;
 
-  constructor(logger: Logger) {
+  /** @param safe takes secrets out of an event before anybody hears of it (I12) */
+  constructor(logger: Logger, safe: <Event extends object>(event: Event) => Event = (event) => event) {
     this.#logger = logger;
+    this.#safe = safe;
   }
 
   on<Name extends keyof EventMap>(name: Name, listener: Listener<Name>): () => void {

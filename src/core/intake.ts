@@ -64,7 +64,11 @@ export class Intake {
       return outcome;
     } catch (thrown) {
       const error = asError(thrown);
-      hooks.emit("delivery", { ...told, status: "rejected", accepted: 0, duplicates: 0, ignored: 0, error });
+      // What is no event never will be; what the store could not take now, it may take later.
+      const status = error instanceof TrueupError && error.code === "EVENT_INVALID" ? "rejected" : "retry";
+      hooks.emit("delivery", {
+        ...told,
+        status, accepted: 0, duplicates: 0, ignored: 0, error });
       throw error;
     }
   }

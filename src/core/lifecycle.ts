@@ -115,7 +115,7 @@ export class Lifecycle {
   async #start({ work = true, sources = true, schedules = true }: StartOptions): Promise<void> {
     await this.ready();
     if (work) await this.#beginWork();
-    if (schedules && work) this.#beginSchedules();
+    if (schedules) this.#beginSchedules();
     if (sources) this.#options.sources.start();
   }
 

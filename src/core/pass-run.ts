@@ -27,6 +27,7 @@ import {
   type ReconcileReport,
 } from "./pass.ts";
 import type { Route } from "./registry.ts";
+import { wasUnanswered } from "./retry.ts";
 import { recordOnly, repairPage, type RepairContext } from "./repair.ts";
 import type { Lock, Store, WorkSession } from "./store.ts";
 import type { TaskRunner } from "./task.ts";
@@ -68,6 +69,9 @@ export interface PassUnderLock {
   readonly signal: AbortSignal;
 }
 
+/** Dead letters that are looked at together. */
+const DEAD_STEP = 100;
+
 /** Rows in work behind the page that is being compared, in pages. */
 const PAGES_IN_WORK = 2;
 
@@ -84,6 +88,7 @@ export class PassRun {
   #last: CompletedPass | null = null;
   #resumed = false;
   #filterWarned = false;
+  #revived = false;
 
   constructor(parts: PassParts, { route, scope, request, pass, lock, signal }: PassUnderLock) {
     this.#parts = parts;
@@ -170,11 +175,28 @@ export class PassRun {
       { apis, deadlines, fetchTimeoutMs: limits.fetchTimeoutMs },
     );
     for await (const page of pages) {
+      if (!this.#revived) await this.#reviveUnanswered();
       await this.#page(state, page);
       this.#request.onProgress?.(this.#report(state, false));
       while (this.#inWork.size >= PAGES_IN_WORK) await Promise.race(this.#inWork);
       if (page.next !== null) this.#signal.throwIfAborted();
     }
+  }
+
+  /**
+   * What died because the API did not answer gets another life, now that it does (I5). Its events were about states that
+   * an incremental list may not show any more.
+   */
+  async #reviveUnanswered(): Promise<void> {
+    this.#revived = true;
+    const { store } = this.#parts;
+    let cursor: string | undefined;
+    do {
+      const { items, next } = await store.listDead(this.#scope, { cursor, limit: DEAD_STEP });
+      const ids = items.filter(({ error }) => wasUnanswered(error.code)).map(({ ref }) => ref.id);
+      if (ids.length > 0) await store.retryDead({ ...this.#scope, ids });
+      cursor = next;
+    } while (cursor !== undefined);
   }
 
   async #page(state: PassState, page: ListedPage): Promise<void> {

@@ -128,8 +128,9 @@ export interface Resource<T, Incremental extends boolean = boolean> extends Reso
 // oxlint-disable-next-line typescript/no-explicit-any -- the object's type is erased here; the schema checks it at run time
 export type AnyResource = Resource<any, boolean>;
 
-/** The type of a resource's objects. */
-export type ObjectOf<R> = R extends Resource<infer T, boolean> ? T : never;
+/** The type of a resource's objects; `any` where the resource's own type is not known. */
+// oxlint-disable-next-line typescript/no-explicit-any -- an engine whose providers' types are not known hands over anything
+export type ObjectOf<R> = [R] extends [never] ? any : R extends Resource<infer T, boolean> ? T : never;
 
 /**
  * Defines a resource.

@@ -47,6 +47,7 @@ export function afterFailure(
     case "REJECTED":
     case "PATH_REFUSED":
     case "ID_MISMATCH":
+    case "ATTEMPTS_EXHAUSTED":
       return { kind: "dead" };
     case "UNAUTHORIZED":
     case "CREDENTIALS_INVALID":
@@ -73,6 +74,11 @@ export function isUnanswered(error: Error): boolean {
   if (error instanceof HttpError) return error.status >= 500;
   const { code } = error as { code?: unknown };
   return error instanceof TrueupError && (code === "NETWORK" || code === "API_TIMEOUT");
+}
+
+/** The same of a failure as it was recorded. */
+export function wasUnanswered(code: string): boolean {
+  return code === "NETWORK" || code === "API_TIMEOUT" || /^HTTP_5\d\d$/.test(code);
 }
 
 /** Exponential with full jitter: a herd that failed together does not come back together. */

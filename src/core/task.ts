@@ -66,6 +66,7 @@ export class TaskRunner {
     const { clock, fetchSlots, fetcher } = this.#options;
     const [first] = claims;
     if (first === undefined) return [];
+    if (claims.some((claim) => this.#isWornOut(claim))) return this.#withoutWornOut(route, claims);
     if (!fetchSlots.tryAcquire()) await fetchSlots.acquire();
     const requestedAt = clock.now();
     let results: FetchResult[];
@@ -85,6 +86,25 @@ export class TaskRunner {
     return Promise.all(
       claims.map((claim, i) => this.#arrived(route, claim, results[i] as FetchResult, requestedAt)),
     );
+  }
+
+  /** All attempts were begun and none came to an end: the work ends its process, and would do so for ever. */
+  #isWornOut(claim: Claim): boolean {
+    return claim.attempt > this.#options.limits.retry.attempts;
+  }
+
+  async #withoutWornOut(route: Route, claims: readonly Claim[]): Promise<TaskResult[]> {
+    const results = new Map<Claim, TaskResult>();
+    const sound = claims.filter((claim) => !this.#isWornOut(claim));
+    for (const [i, result] of (await this.fetch(route, sound)).entries()) results.set(sound[i] as Claim, result);
+    for (const claim of claims) if (this.#isWornOut(claim)) results.set(claim, await this.giveUp(route, claim));
+    return claims.map((claim) => results.get(claim) as TaskResult);
+  }
+
+  /** Makes a dead letter of work whose attempts are used up by crashes. */
+  giveUp(route: Route, claim: Claim): Promise<TaskResult> {
+    const message = `the process ended in each of ${claim.attempt - 1} attempts`;
+    return this.fail(route, claim, new TrueupError("ATTEMPTS_EXHAUSTED", message), false);
   }
 
   /** Takes a claim on its way whose object was read from a list. */

@@ -46,7 +46,10 @@ export class Verifier {
       const key = passKey(scope, "verify");
       return await locks.run(`${key}:lock`, signal, async (lock, held) => {
         hooks.emit("pass.started", { ...pass, resumed: false });
+        const began = clock.monotonic();
         const drift = await this.#compare(route, scope, key, lock, held);
+        const durationMs = clock.monotonic() - began;
+        hooks.emit("pass.finished", { ...pass, complete: true, listed: drift.listed, repaired: 0, deleted: 0, durationMs });
         return {
           route: route.name,
           connection: scope.connection,

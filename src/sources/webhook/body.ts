@@ -6,6 +6,7 @@
 
 import { isUtf8 } from "node:buffer";
 import { TrueupError } from "../../core/errors.ts";
+import { parseJson } from "../../http/json.ts";
 
 const FORM = /^application\/x-www-form-urlencoded\s*(?:;|$)/i;
 
@@ -18,7 +19,7 @@ const PROTO_KEY =
 
 /**
  * Parses a body: an object of strings for `application/x-www-form-urlencoded`, otherwise JSON, whatever the type says,
- * since many senders say none or the wrong one. A byte order mark is skipped, as RFC 8259, section 8.1, allows.
+ * since many senders say none or the wrong one. Integers beyond ±(2^53 − 1) become bigints, so that ids keep their digits. A byte order mark is skipped, as RFC 8259, section 8.1, allows.
  *
  * @throws TrueupError `BODY_INVALID` for an empty body, bytes that are not UTF-8, what cannot be parsed, a key
  * `__proto__`, and a form field that came twice
@@ -28,13 +29,13 @@ export function parseBody(body: Uint8Array, contentType: string | undefined): un
   if (!isUtf8(body)) throw invalidBody("the body is not UTF-8");
   const decoded = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString();
   const text = decoded.startsWith("\uFEFF") ? decoded.slice(1) : decoded;
-  return contentType !== undefined && FORM.test(contentType) ? parseForm(text) : parseJson(text);
+  return contentType !== undefined && FORM.test(contentType) ? parseForm(text) : parseJsonBody(text);
 }
 
-function parseJson(text: string): unknown {
+function parseJsonBody(text: string): unknown {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch {
     // The parser's own message quotes the body, which may hold secrets (I12).
     throw invalidBody("the body is not JSON");
