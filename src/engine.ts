@@ -22,6 +22,7 @@ import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
+import { toldEvent } from "./core/failure.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
@@ -103,12 +104,12 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const store = (options.store ?? keyvStore()) as Store<unknown>;
     if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
     const routes = new RouteRegistry(options.providers);
-    const hooks = new Hooks(logger);
     const connections = new ConnectionRegistry(
       options.connections ?? singleConnection,
       routes.providers,
       clock,
     );
+    const hooks = new Hooks(logger, (event) => toldEvent(event, connections));
     const pauses = new Pauses(store, clock, hooks);
     const apis = createApiClients({
       providers: routes.providers,

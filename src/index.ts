@@ -126,10 +126,16 @@ export type {
 } from "./http/index.ts";
 
 export type { Receiver } from "./sources/webhook/receiver.ts";
+export type { GhostSignatureOptions } from "./signatures/ghost.ts";
 export { ghostSignature } from "./signatures/ghost.ts";
+export type { GithubSignatureOptions } from "./signatures/github.ts";
 export { githubSignature } from "./signatures/github.ts";
+export type { HeaderTokenOptions } from "./signatures/header-token.ts";
 export { headerToken } from "./signatures/header-token.ts";
+export type { HmacSignatureOptions, SignedContent } from "./signatures/hmac-signature.ts";
 export { hmacSignature } from "./signatures/hmac-signature.ts";
+export type { StandardWebhooksOptions } from "./signatures/standard-webhooks.ts";
 export { standardWebhooks } from "./signatures/standard-webhooks.ts";
 
+export type { KeyvStoreOptions } from "./stores/keyv.ts";
 export { keyvStore } from "./stores/keyv.ts";

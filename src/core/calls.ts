@@ -10,10 +10,10 @@ import type { PassMode, ReconcileReport } from "./pass.ts";
 export type ModeOf<Resource> = [Resource] extends [never]
   ? PassMode // an engine whose providers' types are not known
   : Resource extends { readonly incremental: infer Incremental }
-  ? [Incremental] extends [false]
-    ? "full"
-    : PassMode
-  : PassMode;
+    ? [Incremental] extends [false]
+      ? "full"
+      : PassMode
+    : PassMode;
 
 export interface ReconcileOptions<Mode extends PassMode = PassMode> {
   /** `"incremental"`: what changed since the last pass. `"full"`: everything, and what is missing from it is deleted. */

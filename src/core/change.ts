@@ -41,7 +41,7 @@ type Committing<Tx> = [Tx] extends [never]
        * @throws TrueupError `LEASE_LOST`, `COMMIT_TIMEOUT`, `COMMIT_TWICE`, `NESTED_COMMIT`; or what `write` threw. In
        *   each case nothing was written.
        */
-      commit<Result>(write: (tx: Tx) => Result | Promise<Result>): Promise<Result>;
+      readonly commit: <Result>(write: (tx: Tx) => Result | Promise<Result>) => Promise<Result>;
     };
 
 /** `kind` discriminates: an `"upsert"` has the `object`, a `"delete"` has none. */
@@ -62,14 +62,14 @@ type BatchCommitting<T, Tx> = [Tx] extends [never]
   ? unknown
   : {
       /** As `change.commit`, for the whole batch. `live` are the changes whose lease still holds and that did not fail. */
-      commit<Result>(
+      readonly commit: <Result>(
         write: (tx: Tx, live: readonly Change<T, Tx>[]) => Result | Promise<Result>,
-      ): Promise<Result>;
+      ) => Promise<Result>;
     };
 
 export type Batch<T = unknown, Tx = never> = BatchCommitting<T, Tx> & {
   /** Marks one change as failed; the others go on. Before `commit`. */
-  fail(change: Change<T, Tx>, error: unknown): void;
+  readonly fail: (change: Change<T, Tx>, error: unknown) => void;
   readonly signal: AbortSignal;
 };
 

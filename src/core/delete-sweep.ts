@@ -14,25 +14,27 @@ const MOST_SAMPLES = 10;
 
 export async function sweepDeletes(context: RepairContext): Promise<void> {
   if (!(await listIsCredible(context))) return;
-  const { route, state } = context;
+  const { state } = context;
   for (;;) {
     context.signal.throwIfAborted();
     const found = await unseen(context, state.sweptTo, STEP);
     const last = found.at(-1);
     if (last === undefined) return;
-    state.sweptTo = last.position;
     const ids = found.map((candidate) => candidate.id);
-    if (context.indexOnly) {
-      await forgetGone(context, ids);
-      continue;
-    }
-    const claims = await record(context, state.startMark, [], ids);
-    await fetchAll({ ...context, route }, claims, (_claim, result) => {
-      if (result.kind !== "handled" || result.change !== "delete") return;
-      state.counts.extra += 1;
-      state.counts.deleted += 1;
-    });
+    await (context.indexOnly ? forgetGone(context, ids) : repairCandidates(context, ids));
+    // Only now: candidates that could not be recorded must be found again (I6).
+    state.sweptTo = last.position;
   }
+}
+
+async function repairCandidates(context: RepairContext, ids: readonly string[]): Promise<void> {
+  const { counts } = context.state;
+  const claims = await record(context, context.state.startMark, [], ids);
+  await fetchAll(context, claims, (_claim, result) => {
+    if (result.kind !== "handled" || result.change !== "delete") return;
+    counts.extra += 1;
+    counts.deleted += 1;
+  });
 }
 
 /** Whether so few objects are missing from the list that it can be true. Only counts; nothing is touched before. */

@@ -109,6 +109,7 @@ export class RateLimitError extends TrueupError<"RATE_LIMITED"> {
 
   constructor(retryAfterMs: number, message: string, options?: TrueupErrorOptions) {
     super("RATE_LIMITED", message, options);
+    requireDelay(retryAfterMs, "RateLimitError");
     this.retryAfterMs = retryAfterMs;
   }
 }
@@ -135,12 +136,7 @@ export class RetryLaterError extends TrueupError<"RETRY_LATER"> {
 
   constructor(delayMs: number, message = `retry in ${delayMs} ms`, options?: TrueupErrorOptions) {
     super("RETRY_LATER", message, options);
-    if (!Number.isFinite(delayMs) || delayMs < 0) {
-      throw new TrueupError(
-        "OPTION_INVALID",
-        `RetryLaterError takes milliseconds ≥ 0, not ${String(delayMs)}`,
-      );
-    }
+    requireDelay(delayMs, "RetryLaterError");
     this.delayMs = delayMs;
   }
 }
@@ -159,4 +155,9 @@ export class RejectError extends TrueupError<"REJECTED"> {
 /** Shorthand for the commonest error: something the caller passed is wrong. */
 export function invalidOption(message: string): TrueupError<"OPTION_INVALID"> {
   return new TrueupError("OPTION_INVALID", message);
+}
+
+function requireDelay(delayMs: number, what: string): void {
+  if (Number.isFinite(delayMs) && delayMs >= 0) return;
+  throw invalidOption(`${what} takes milliseconds ≥ 0, not ${String(delayMs)}`);
 }

@@ -180,12 +180,15 @@ function cappedData(data: unknown, maxBytes: number): { data?: unknown; dataDrop
   if (data === undefined) return {};
   let json: string | undefined;
   try {
-    json = JSON.stringify(data);
+    // A long id, which a delivery's `json` has as a bigint, is kept as its digits.
+    json = JSON.stringify(data, (_key, value: unknown) =>
+      typeof value === "bigint" ? value.toString() : value,
+    );
   } catch (cause) {
     throw new TrueupError("EVENT_INVALID", "an event's `data` must be JSON", { cause });
   }
   if (json === undefined) return {};
-  return Buffer.byteLength(json) > maxBytes ? { dataDropped: true } : { data };
+  return Buffer.byteLength(json) > maxBytes ? { dataDropped: true } : { data: JSON.parse(json) as unknown };
 }
 
 function invalidEvent(message: string): TrueupError<"EVENT_INVALID"> {

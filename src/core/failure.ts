@@ -38,7 +38,7 @@ export function toldError(
   try {
     const redact = connections.redactor(scope.provider, scope.connection);
     if (redact === undefined || !holdsSecret(error, redact)) return error;
-    message = redact(String(error.message));
+    message = redact(error.message);
   } catch {
     message = WITHHELD;
   }
@@ -72,7 +72,8 @@ function holdsSecret(error: Error, redact: (text: string) => string): boolean {
 export function toldEvent<Event extends object>(event: Event, connections: ConnectionRegistry): Event {
   const { error, ref, provider, connection } = event as Partial<Scope> & { error?: unknown; ref?: Scope };
   if (!(error instanceof Error)) return event;
-  const scope = ref ?? (provider !== undefined && connection !== undefined ? { provider, connection } : undefined);
+  const scope =
+    ref ?? (provider !== undefined && connection !== undefined ? { provider, connection } : undefined);
   if (scope === undefined) return event;
   const told = toldError(error, scope, connections);
   return told === error ? event : { ...event, error: told };

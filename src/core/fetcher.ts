@@ -122,7 +122,7 @@ export class Fetcher {
 
 async function evidenceById(resource: AnyResource, raw: unknown): Promise<[string, Evidence]> {
   const evidence = await checkedEvidence(resource, raw, "fetch");
-  return [objectIdText(resource.idOf(evidence.object)), evidence];
+  return [idOfObject(resource, evidence.object), evidence];
 }
 
 /** A batch can be refused for one bad id in it (400, 404, 414, 422); then each object is asked for by itself. */
@@ -143,7 +143,7 @@ export async function checkedEvidence(
   const object: unknown = await validate(resource.schema, raw);
   const evidence = objectEvidence(resource, object, shape);
   if (expected !== undefined) {
-    const id = objectIdText(resource.idOf(object));
+    const id = idOfObject(resource, object);
     if (id !== expected.id) {
       throw new TrueupError(
         "ID_MISMATCH",
@@ -152,6 +152,16 @@ export async function checkedEvidence(
     }
   }
   return evidence;
+}
+
+/** @throws SchemaError where the object has no id that can name it */
+export function idOfObject(resource: AnyResource, object: unknown): string {
+  const id: unknown = resource.idOf(object);
+  try {
+    return objectIdText(id);
+  } catch (cause) {
+    throw new SchemaError("", "the object: `idOf` gives no usable id", { cause });
+  }
 }
 
 /** Keys come from outside too, and both path and message of an issue may repeat them. */

@@ -22,8 +22,9 @@ export const NO_HINT: MergedHint = { hint: null, version: null, order: null };
  */
 export function mergeHints(earlier: MergedHint, later: MergedHint): MergedHint {
   if (later.version === null) return { ...earlier, hint: later.hint ?? earlier.hint };
-  if (earlier.order === null || later.order === null) return later;
   // The first letter is the kind of version; different kinds are not ordered.
-  const older = later.order[0] === earlier.order[0] && later.order < earlier.order;
-  return older ? earlier : later;
+  const ordered = earlier.order !== null && later.order !== null && later.order[0] === earlier.order[0];
+  if (ordered && (later.order ?? "") < (earlier.order ?? "")) return earlier;
+  const newer = ordered && later.order !== earlier.order;
+  return newer ? later : { ...later, hint: later.hint ?? earlier.hint };
 }

@@ -140,10 +140,13 @@ export class Hooks {
   }
 
   emit<Name extends keyof EventMap>(name: Name, event: EventMap[Name]): void {
-    for (const listener of this.#listeners.get(name) ?? []) {
+    const listeners = this.#listeners.get(name);
+    if (listeners === undefined || listeners.size === 0) return;
+    const told = this.#safe(event);
+    for (const listener of listeners) {
       const failed = (error: unknown) => this.#logger.error({ error, event: name }, "a listener threw");
       try {
-        const result: unknown = (listener as (event: EventMap[Name]) => unknown)(event);
+        const result: unknown = (listener as (event: EventMap[Name]) => unknown)(told);
         if (result instanceof Promise) result.catch(failed);
       } catch (error) {
         failed(error);

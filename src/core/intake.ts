@@ -68,7 +68,12 @@ export class Intake {
       const status = error instanceof TrueupError && error.code === "EVENT_INVALID" ? "rejected" : "retry";
       hooks.emit("delivery", {
         ...told,
-        status, accepted: 0, duplicates: 0, ignored: 0, error });
+        status,
+        accepted: 0,
+        duplicates: 0,
+        ignored: 0,
+        error,
+      });
       throw error;
     }
   }

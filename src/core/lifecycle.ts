@@ -267,10 +267,13 @@ export class Lifecycle {
         }
         await this.#sweep(); // one slice: who only ticks has no other housekeeping
       } finally {
-        timer.abort();
         this.#worker = undefined;
-        await scheduler.stop(stopped());
-        await worker.stop();
+        const over = Promise.all([scheduler.stop(stopped()), worker.stop()]);
+        await Promise.race([over, late]);
+        // What is still in flight at the deadline goes back as it came, unless somebody else needs the shift.
+        if (!worker.quiet && shift.holders === 1) shift.abort(stopped());
+        await over;
+        timer.abort();
       }
     });
   }

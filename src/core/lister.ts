@@ -8,7 +8,7 @@ import type { ApiClients } from "./api.ts";
 import type { Deadlines } from "./deadline.ts";
 import { TrueupError } from "./errors.ts";
 import { objectIdText, type Scope } from "./event.ts";
-import { checkedEvidence } from "./fetcher.ts";
+import { checkedEvidence, idOfObject } from "./fetcher.ts";
 import { repeats, type CycleState } from "./pass.ts";
 import type { AnyResource, Page, SummaryRow } from "./resource.ts";
 import { asError } from "./retry.ts";
@@ -31,9 +31,13 @@ export interface ListedPage {
   /** Rows whose id could not be read. */
   readonly unreadable: readonly Error[];
   readonly next: string | null;
+  /** What is remembered of the cursors up to `next`. */
+  readonly cycle: CycleState;
   /** When it was requested, by the provider's clock, in milliseconds since the epoch. */
   readonly asOf: number | undefined;
 }
+
+type ReadPage = Omit<ListedPage, "cycle">;
 
 export interface ListerOptions {
   readonly apis: ApiClients;
@@ -61,10 +65,10 @@ export async function* listPages(
   request: ListRequest,
   options: ListerOptions,
 ): AsyncGenerator<ListedPage, void, void> {
-  const { cycle } = request;
-  let pending: Promise<ListedPage> | undefined = readPage(request, request.cursor, options);
+  const cycle = { ...request.cycle };
+  let pending: Promise<ReadPage> | undefined = readPage(request, request.cursor, options);
   while (pending !== undefined) {
-    const page: ListedPage = await pending;
+    const page: ReadPage = await pending;
     if (page.next !== null && repeats(cycle, page.next)) {
       throw new TrueupError(
         "CURSOR_REPEATED",
@@ -74,7 +78,7 @@ export async function* listPages(
     pending = page.next === null ? undefined : readPage(request, page.next, options);
     // A failure of the page ahead is its own turn's business, even if this generator is left before.
     pending?.catch(() => {});
-    yield page;
+    yield { ...page, cycle: { ...cycle } };
   }
 }
 
@@ -87,7 +91,7 @@ async function readPage(
   request: ListRequest,
   cursor: string | null,
   options: ListerOptions,
-): Promise<ListedPage> {
+): Promise<ReadPage> {
   const { resource, scope } = request;
   const { list } = resource;
   if (list === undefined)
@@ -167,7 +171,7 @@ function summaryRow(item: unknown): Row | Error {
 async function objectRow(resource: AnyResource, item: unknown): Promise<Row | Error> {
   try {
     const evidence = await checkedEvidence(resource, item, "row");
-    return { id: objectIdText(resource.idOf(evidence.object)), kind: "object", evidence };
+    return { id: idOfObject(resource, evidence.object), kind: "object", evidence };
   } catch (thrown) {
     const error = asError(thrown);
     try {

@@ -20,7 +20,9 @@ import {
   newCycle,
   parsePassRecord,
   passKey,
+  sumCounts,
   type CompletedPass,
+  type PassCounts,
   type PassMode,
   type PassRecord,
   type PassState,
@@ -137,7 +139,8 @@ export class PassRun {
     try {
       if (state.phase === "list") await this.#list(state);
       await this.#settled();
-      if (state.phase === "sweep") await sweepDeletes(this.#repairContext(state));
+      if (this.#pass.mode === "full")
+        await sweepDeletes(this.#repairContext(state, state.counts, () => state));
     } catch (thrown) {
       await this.#settled();
       // What was counted since the last page is kept; a lost lock must not write, and neither need a failed store.
@@ -199,20 +202,28 @@ export class PassRun {
     } while (cursor !== undefined);
   }
 
+  /** The state moves on only with what is recorded: a page that fails is read again (I6). */
   async #page(state: PassState, page: ListedPage): Promise<void> {
-    const { hooks } = this.#parts;
-    state.counts.pages += 1;
-    state.counts.listed += page.rows.length + page.unreadable.length;
-    state.watermark ??= page.asOf ?? this.#parts.clock.now();
-    state.cursor = page.next;
-    if (page.next === null) state.phase = this.#pass.mode === "full" ? "sweep" : "list";
-    this.#warnOfRows(state, page);
+    const { clock, hooks } = this.#parts;
+    const counts = { ...emptyCounts(), pages: 1, listed: page.rows.length + page.unreadable.length };
+    const after: Omit<PassState, "counts"> = {
+      ...state,
+      watermark: state.watermark ?? page.asOf ?? clock.now(),
+      cursor: page.next,
+      cycle: page.cycle,
+      phase: page.next === null ? "listed" : "list",
+      unreadable: state.unreadable || page.unreadable.length > 0,
+    };
     const repair = this.#request.handle === "none" ? recordOnly : repairPage;
-    const { differing, settled } = await repair(
-      this.#repairContext(state),
-      page,
-      this.#request.handle === "all",
-    );
+    const context = this.#repairContext(state, counts, () => ({
+      ...after,
+      counts: sumCounts(state.counts, counts),
+    }));
+    const { differing, settled } = await repair(context, page, this.#request.handle === "all");
+    // The tasks count into the state's own counts meanwhile, which therefore stay one object.
+    Object.assign(state, after);
+    Object.assign(state.counts, sumCounts(state.counts, counts));
+    this.#warnOfRows(state, page);
     const tracked: Promise<void> = settled.finally(() => this.#inWork.delete(tracked));
     this.#inWork.add(tracked);
     hooks.emit("pass.page", { ...this.#pass, page: state.counts.pages, listed: page.rows.length, differing });
@@ -222,7 +233,6 @@ export class PassRun {
     const { hooks } = this.#parts;
     const { name, resource } = this.#route;
     if (page.unreadable.length > 0) {
-      state.unreadable = true;
       hooks.emit("warning", {
         code: "LIST_INVALID",
         message: `${page.unreadable.length} rows of ${name} have no id that can be read: ${page.unreadable[0]?.message}`,
@@ -303,7 +313,7 @@ export class PassRun {
     return this.#last?.watermark != null && asked.getTime() <= this.#last.watermark;
   }
 
-  #repairContext(state: PassState): RepairContext {
+  #repairContext(state: PassState, counts: PassCounts, next: () => PassState): RepairContext {
     const { fetcher, hooks, runner, session, store } = this.#parts;
     return {
       fetcher,
@@ -317,9 +327,10 @@ export class PassRun {
       lock: this.#lock,
       signal: this.#signal,
       state,
+      counts,
       remembers: this.#pass.mode === "full",
       indexOnly: this.#request.handle === "none",
-      checkpoint: () => JSON.stringify({ current: state, last: this.#last } satisfies PassRecord),
+      checkpoint: () => JSON.stringify({ current: next(), last: this.#last } satisfies PassRecord),
     };
   }
 

@@ -92,7 +92,8 @@ export interface PassState {
   /** When the first page was requested, by the provider's clock: the next `since` is this, less the overlap. */
   watermark: number | null;
   cursor: string | null;
-  phase: "list" | "sweep";
+  /** `"listed"`: the list was read to its end. */
+  phase: "list" | "listed";
   /** Where the sweep got to. */
   sweptTo: string | null;
   /** A row had no id that could be read: the list cannot prove that anything is missing from it. */
@@ -132,6 +133,12 @@ export function emptyCounts(): PassCounts {
     deleted: 0,
     suppressedDeletes: 0,
   };
+}
+
+export function sumCounts(a: PassCounts, b: PassCounts): PassCounts {
+  const sum = { ...a };
+  for (const name of Object.keys(sum) as (keyof PassCounts)[]) sum[name] += b[name];
+  return sum;
 }
 
 export function parsePassRecord(text: string | undefined): PassRecord {

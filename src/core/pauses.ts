@@ -17,6 +17,9 @@ const PROBES = {
   unreachable: { firstMs: 2_000, mostMs: 300_000 },
 } as const;
 
+/** A pause that would end only so much later is none of its own: thirty refusals of one moment pause once. */
+const SLACK_MS = 1_000;
+
 /** What is remembered of a connection until its API answers. */
 interface Trouble {
   /** Requests in a row that got no usable answer. */
@@ -42,7 +45,9 @@ export class Pauses {
   pause(provider: string, connection: string, delayMs: number | null, reason: string): Promise<void> {
     const until = delayMs === null ? null : this.#clock.now() + delayMs;
     return this.#inTurn(provider, connection, async (paused) => {
-      if (paused < (until ?? Infinity)) await this.#pause(provider, connection, until, reason);
+      const inForce = paused > this.#clock.now();
+      if (inForce && paused + SLACK_MS >= (until ?? Infinity)) return;
+      await this.#pause(provider, connection, until, reason);
     });
   }
 

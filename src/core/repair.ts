@@ -8,7 +8,7 @@ import type { Scope } from "./event.ts";
 import type { Fetcher, FetchResult } from "./fetcher.ts";
 import type { Hooks } from "./hooks.ts";
 import type { ListedPage, Row } from "./lister.ts";
-import type { PassState } from "./pass.ts";
+import type { PassCounts, PassState } from "./pass.ts";
 import type { Route } from "./registry.ts";
 import type { Claim, IndexEntry, Lock, Lookup, Store, WorkSession } from "./store.ts";
 import type { TaskResult, TaskRunner } from "./task.ts";
@@ -27,6 +27,8 @@ export interface RepairContext {
   readonly lock: Lock;
   readonly signal: AbortSignal;
   readonly state: PassState;
+  /** What the page alone shows is counted here; what its repair shows, later, in the state's counts. */
+  readonly counts: PassCounts;
   /** Whether the pass remembers what it saw (full passes, for their sweep). */
   readonly remembers: boolean;
   /** Whether the index learns and no handler runs. */
@@ -93,16 +95,21 @@ export async function repairPage(
   page: ListedPage,
   all: boolean,
 ): Promise<RepairedPage> {
-  const { route, scope, state, store } = context;
+  const { counts, route, scope, store } = context;
   const compared = await comparePage(store, route, scope, page);
   const differing = new Map<string, DifferingRow>();
+  const adopted: { id: string; index: IndexEntry }[] = [];
   for (const entry of compared) {
-    if (entry.comparison === "same") state.counts.unchanged += 1;
-    if (entry.comparison === "same" && !all) continue;
+    if (isUnchanged(entry)) {
+      counts.unchanged += 1;
+      adopted.push(...adoption(entry, route));
+      if (!all) continue;
+    }
     differing.set(entry.row.id, entry);
     // Certain differences are counted with their page; what only a fetch can tell is counted when it has told.
-    if (!entry.busy && isCertain(entry)) state.counts[entry.comparison] += 1;
+    if (!entry.busy && isCertain(entry)) counts[entry.comparison] += 1;
   }
+  if (adopted.length > 0) await store.record(scope, adopted);
   const announced = await presentOf(context, page.deleted);
   const claims = await record(
     context,
@@ -111,6 +118,26 @@ export async function repairPage(
     [...differing.keys(), ...announced],
   );
   return { differing: differing.size, settled: takeOn(context, claims, differing, all) };
+}
+
+function isUnchanged({ comparison }: DifferingRow): boolean {
+  return comparison === "same" || comparison === "adopted";
+}
+
+/** The index entry under the present revision's hash, where that is all there is to do. */
+function adoption(
+  { comparison, index, row }: DifferingRow,
+  route: Route,
+): { id: string; index: IndexEntry }[] {
+  if (comparison !== "adopted" || index === undefined || row.kind !== "object") return [];
+  const { hash, version } = row.evidence;
+  const { revision } = route.resource;
+  return [
+    {
+      id: row.id,
+      index: { ...index, version: version ?? index.version, hash: null, rowHash: hash, revision },
+    },
+  ];
 }
 
 /** Ids that a feed says are deleted, and that the index holds. */
@@ -156,7 +183,7 @@ async function takeOn(
   for (const leased of claims) {
     const entry = differing.get(leased.ref.id);
     const claim = all ? { ...leased, forced: true } : leased;
-    if (entry?.row.kind === "object" && (isCertain(entry) || entry.comparison === "same")) {
+    if (entry?.row.kind === "object" && (isCertain(entry) || isUnchanged(entry))) {
       works.push(
         runner.row(route, claim, entry.row.evidence).then((result) => tally(context, result, entry)),
       );
@@ -233,13 +260,16 @@ async function learnRow(
 
 /** For `handle: "none"`: the index learns what the provider has, and nobody is told. */
 export async function recordOnly(context: RepairContext, page: ListedPage): Promise<RepairedPage> {
-  const { fetcher, route, scope, state, store } = context;
+  const { counts, fetcher, route, scope, store } = context;
   const compared = await comparePage(store, route, scope, page);
   const entries: { id: string; index: IndexEntry }[] = [];
   let differing = 0;
   for (const entry of compared) {
-    if (entry.comparison === "same") state.counts.unchanged += 1;
-    if (entry.comparison === "same" || entry.busy) continue;
+    if (isUnchanged(entry)) {
+      counts.unchanged += 1;
+      entries.push(...adoption(entry, route));
+    }
+    if (isUnchanged(entry) || entry.busy) continue;
     differing += 1;
     const evidence =
       entry.row.kind === "object"
@@ -247,7 +277,7 @@ export async function recordOnly(context: RepairContext, page: ListedPage): Prom
         : await fetcher.one(route.resource, { ...scope, id: entry.row.id }, "repair");
     const index = indexOf(evidence, route, page.mark);
     if (index === undefined) continue;
-    state.counts[entry.index?.state === "present" ? "stale" : "missing"] += 1;
+    counts[entry.index?.state === "present" ? "stale" : "missing"] += 1;
     entries.push({ id: entry.row.id, index });
   }
   await store.record(scope, entries);

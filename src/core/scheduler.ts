@@ -33,6 +33,8 @@ export interface SchedulerOptions {
 
 /** Passes at once, over all routes and connections. */
 const PASSES_AT_ONCE = 4;
+/** How soon a pass that left no checkpoint runs again, where its interval is longer. */
+const LEAST_MS = 1_000;
 /** How often connections are looked up anew. */
 const LOOK_MS = 60_000;
 /** Runs are spread over this part of their interval, so that a thousand connections do not start together. */
@@ -172,7 +174,10 @@ export class Scheduler {
       }
       await runPass(schedule.route, scope, schedule.mode, this.#stopped.signal);
       job.failures = 0;
-      job.nextAt = await this.#nextAt(scope, schedule);
+      const start = await this.#lastStart(scope, schedule.mode);
+      // A pass that left no checkpoint (its connection was forgotten meanwhile) must not run in a hot loop.
+      const anew = clock.now() + Math.min(schedule.everyMs, LEAST_MS);
+      job.nextAt = start === undefined ? anew : this.#after(start, schedule);
     } catch {
       // The reconciler has told of it. The checkpoint stands, so trying again soon costs only what is left.
       job.failures += 1;

@@ -12,21 +12,28 @@ import type { Hooks } from "./hooks.ts";
 import { asError } from "./retry.ts";
 import type { Settlement, SettleOutcome, WorkSession } from "./store.ts";
 
-/** Delays between tries; after the last the lease is left to end, and the work will be done again. */
+/** Delays between tries; the last is repeated. A lease lasts as long as its shift, so giving up earlier would keep it. */
 const RETRY_DELAYS_MS = [50, 200, 1_000, 3_000, 5_000];
 
 export type Settle = (settlement: Settlement) => Promise<SettleOutcome>;
 
-export function createSettle(session: WorkSession<unknown>, clock: Clock, hooks: Hooks): Settle {
+/** @param ended aborts with the shift: what is not settled then is not settled by this process */
+export function createSettle(
+  session: WorkSession<unknown>,
+  clock: Clock,
+  hooks: Hooks,
+  ended: AbortSignal,
+): Settle {
   return batcher(async (settlements: Settlement[]) => {
-    for (const delayMs of [...RETRY_DELAYS_MS, undefined]) {
+    for (let tries = 0; ; tries += 1) {
       try {
         return await session.settle(settlements);
       } catch (thrown) {
         const error = asError(thrown);
         hooks.emit("error", { error, during: "settling" });
-        if (delayMs === undefined || (error instanceof TrueupError && error.code === "STORE_LOST")) break;
-        await sleep(clock, delayMs);
+        if (ended.aborted || (error instanceof TrueupError && error.code === "STORE_LOST")) break;
+        const delayMs = RETRY_DELAYS_MS[Math.min(tries, RETRY_DELAYS_MS.length - 1)] as number;
+        await sleep(clock, delayMs, ended).catch(() => {}); // then once more, and no longer
       }
     }
     return settlements.map(() => "lost" as const);

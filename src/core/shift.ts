@@ -70,7 +70,7 @@ export class Shift {
       ...options,
       session,
       fetcher,
-      settle: createSettle(session, clock, hooks),
+      settle: createSettle(session, clock, hooks, this.ended.signal),
       deadlines: this.deadlines,
       fetchSlots: this.fetchSlots,
       guard: new ShrinkGuard(),

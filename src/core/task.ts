@@ -96,8 +96,10 @@ export class TaskRunner {
   async #withoutWornOut(route: Route, claims: readonly Claim[]): Promise<TaskResult[]> {
     const results = new Map<Claim, TaskResult>();
     const sound = claims.filter((claim) => !this.#isWornOut(claim));
-    for (const [i, result] of (await this.fetch(route, sound)).entries()) results.set(sound[i] as Claim, result);
-    for (const claim of claims) if (this.#isWornOut(claim)) results.set(claim, await this.giveUp(route, claim));
+    for (const [i, result] of (await this.fetch(route, sound)).entries())
+      results.set(sound[i] as Claim, result);
+    for (const claim of claims)
+      if (this.#isWornOut(claim)) results.set(claim, await this.giveUp(route, claim));
     return claims.map((claim) => results.get(claim) as TaskResult);
   }
 
@@ -238,10 +240,7 @@ export class TaskRunner {
           attempts,
           error: await this.#record(claim, error),
         });
-        if (hooks.has("change.failed")) {
-          const told = await this.#told(claim, error);
-          hooks.emit("change.failed", { ref, attempt, retryInMs: after.delayMs, error: told });
-        }
+        hooks.emit("change.failed", { ref, attempt, retryInMs: after.delayMs, error });
         return { kind: "failed", error };
       }
       case "dead": {
@@ -253,7 +252,7 @@ export class TaskRunner {
         });
         if (outcome === "lost") return this.#lost(claim);
         this.#over(route, claim, outcome, undefined);
-        hooks.emit("change.dead", { ref, attempt, error: await this.#told(claim, error) });
+        hooks.emit("change.dead", { ref, attempt, error });
         return { kind: "dead", error };
       }
     }
@@ -324,10 +323,6 @@ export class TaskRunner {
     return failureRecord(error, claim.ref, connections, clock.now());
   }
 
-  #told(claim: Claim, error: Error): Promise<Error> {
-    return toldError(error, claim.ref, this.#options.connections);
-  }
-
   #handlingOf(route: Route): Handling {
     const known = this.#handlings.get(route.name);
     if (known !== undefined) return known;
@@ -344,7 +339,7 @@ export class TaskRunner {
       commitTimeoutMs: limits.commitTimeoutMs,
       afterCommit: async ({ claim }, error) =>
         hooks.emit("error", {
-          error: await this.#told(claim, error),
+          error: toldError(error, claim.ref, this.#options.connections),
           during: `the handler of ${describeRef(claim.ref)}, after its commit`,
         }),
     };

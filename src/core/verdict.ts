@@ -197,6 +197,8 @@ function latest(
 /** How a row of a list compares with the index. */
 export type RowComparison =
   | "same"
+  /** The same object under hashes of an earlier revision: the new ones are taken over quietly. */
+  | "adopted"
   | "missing"
   | "stale"
   /** The row's shape cannot be compared with what is known: only a fetch can tell. */
@@ -212,8 +214,11 @@ export function compareRow(
   if (index === undefined) return "missing";
   const order = compareEncoded(row.version, index.version, resource.compareVersions);
   if (index.state === "gone") return order !== undefined && order > 0 ? "missing" : "regressed";
-  if (index.revision !== resource.revision)
-    return resource.onRevision === "handle" || order !== 0 ? "stale" : "unclear";
+  if (index.revision !== resource.revision) {
+    // As `judge` decides: without versions nobody can tell a change from the new shape.
+    const adopts = resource.onRevision === "adopt" && !versionsDiffer(resource, index.version, row.version);
+    return adopts ? "adopted" : "stale";
+  }
   if (resource.compare === "version" && order === 0) return "same";
   if (trustedVersion(resource, index, row)) return "same";
   if (sameContent(index, row)) return "same";
@@ -231,7 +236,7 @@ export function compareSummary(
   if (index === undefined) return "missing";
   const order = compareEncoded(version, index.version, resource.compareVersions);
   if (index.state === "gone") return order !== undefined && order > 0 ? "missing" : "regressed";
-  if (index.revision !== resource.revision) return "unclear";
+  if (index.revision !== resource.revision && resource.onRevision === "handle") return "stale";
   if (order === 0) return "same";
   // Without an order (no version, or one that says only "different") nothing but a fetch can tell.
   if (order === undefined) return version !== null && index.version !== null ? "stale" : "unclear";

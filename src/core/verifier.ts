@@ -49,7 +49,14 @@ export class Verifier {
         const began = clock.monotonic();
         const drift = await this.#compare(route, scope, key, lock, held);
         const durationMs = clock.monotonic() - began;
-        hooks.emit("pass.finished", { ...pass, complete: true, listed: drift.listed, repaired: 0, deleted: 0, durationMs });
+        hooks.emit("pass.finished", {
+          ...pass,
+          complete: true,
+          listed: drift.listed,
+          repaired: 0,
+          deleted: 0,
+          durationMs,
+        });
         return {
           route: route.name,
           connection: scope.connection,
@@ -130,7 +137,7 @@ export class Verifier {
   ): Promise<"missing" | "stale" | "pending" | undefined> {
     if (entry.busy) return "pending";
     const { comparison, index, row } = entry;
-    if (comparison === "same") return undefined;
+    if (comparison === "same" || comparison === "adopted") return undefined;
     if (comparison === "missing" || (comparison === "stale" && row.kind === "object")) return comparison;
     // The row alone cannot tell: what a fetch says is compared instead, as the reconciler would.
     const result = await this.#options.fetcher.one(route.resource, { ...scope, id: row.id }, "repair");

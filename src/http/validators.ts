@@ -73,7 +73,10 @@ export class ValidatorCache {
 }
 
 function sizeOf({ headers, bytes }: Pick<Kept, "headers" | "bytes">): number {
-  const ofHeaders = Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + value.length, 0);
+  const ofHeaders = Object.entries(headers).reduce(
+    (sum, [name, value]) => sum + name.length + value.length,
+    0,
+  );
   return bytes.length + ofHeaders + ENTRY_BYTES;
 }
 

@@ -8,6 +8,7 @@ import { TrueupError } from "../core/errors.ts";
 import type { AnyProvider, Connection } from "../core/provider.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
 import { authenticate, verifierList } from "./webhook/authenticate.ts";
+import { connectionIdText } from "./webhook/delivery.ts";
 
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
@@ -29,7 +30,10 @@ export async function readRaw(raw: RawDelivery, reader: RawReader): Promise<Even
     );
   }
   const id =
-    raw.connection ?? (webhook.connection === undefined ? "default" : await webhook.connection(delivery));
+    raw.connection ??
+    (webhook.connection === undefined
+      ? "default"
+      : connectionIdText(await asking(provider.name, "connection", () => webhook.connection?.(delivery))));
   const connection = id === undefined ? undefined : await reader.findConnection(provider.name, id);
   if (connection === undefined) return undefined;
   let deliveryId = delivery.id;
@@ -45,12 +49,20 @@ export async function readRaw(raw: RawDelivery, reader: RawReader): Promise<Even
     deliveryId,
     receivedAt: delivery.receivedAt,
   } as const;
+  const events = await asking(provider.name, "events", async () => {
+    const found: unknown = await webhook.events(delivery);
+    if (!Array.isArray(found)) throw new TypeError("`events` must return an array");
+    return found as EventDelivery["events"];
+  });
+  return { ...common, events };
+}
+
+/** Runs code of the adapter's. What it cannot read now, it cannot read later. */
+async function asking<T>(provider: string, what: string, ask: () => T | Promise<T>): Promise<T> {
   try {
-    const events: unknown = await webhook.events(delivery);
-    if (!Array.isArray(events)) throw new TypeError("`events` must return an array");
-    return { ...common, events: events as EventDelivery["events"] };
+    return await ask();
   } catch (cause) {
     if (cause instanceof TrueupError) throw cause;
-    throw new TrueupError("EVENTS_FAILED", `the \`events\` of provider "${provider.name}" failed`, { cause });
+    throw new TrueupError("EVENTS_FAILED", `the \`${what}\` of provider "${provider}" failed`, { cause });
   }
 }

@@ -5,8 +5,18 @@ import { thrownCode, turn } from "./fakes.ts";
 const refused = () => refuseInsideCommit("trigger");
 
 describe("inside a commit callback", () => {
-  test("should be refused what would wait for itself", () => {
-    expect(thrownCode(() => insideCommit(refused))).toBe("NESTED_COMMIT");
+  test("should be refused what would wait for itself", async () => {
+    await expect(insideCommit(refused)).rejects.toMatchObject({ code: "NESTED_COMMIT" });
+  });
+
+  test("should be free what it started and did not wait for, once it has ended", async () => {
+    const ended = Promise.withResolvers<void>();
+    let later: Promise<unknown> | undefined;
+    await insideCommit(() => {
+      later = ended.promise.then(refused);
+    });
+    ended.resolve();
+    await later;
   });
 
   test("should be all that it awaits and all that it calls", async () => {

@@ -24,6 +24,9 @@ const valid = (event: object, by: { deliveryId?: string } = {}) =>
 const LONE_SURROGATE = "\ud800";
 const LONGEST = "x".repeat(1_024);
 
+const circular: Record<string, unknown> = {};
+circular["itself"] = circular;
+
 describe("a valid event", () => {
   test("should come out as text", () => {
     const event = {
@@ -110,7 +113,7 @@ describe("a bad field", () => {
     ["an object id with a lone surrogate", { resource: "contact", objectId: `a${LONE_SURROGATE}` }],
     ["a version that is no version", { resource: "contact", version: {} }],
     ["a version that is not finite", { resource: "contact", version: Infinity }],
-    ["data that is no JSON", { resource: "contact", data: { n: 1n } }],
+    ["data that is no JSON", { resource: "contact", data: circular }],
   ])("should be refused: %s", (_, event) => {
     expect(thrownCode(() => valid(event as object))).toBe("EVENT_INVALID");
   });

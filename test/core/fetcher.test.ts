@@ -82,7 +82,7 @@ describe("one object", () => {
       expect(short(await one(async () => ({ id: "1", name: "Ada" }), parts))).toBe("a bug");
     }
     expect(short(await one(async () => ({ id: "1", name: "Ada" }), { idOf: () => null }))).toBe(
-      "EVENT_INVALID",
+      "SCHEMA_MISMATCH",
     );
   });
 

@@ -20,7 +20,8 @@ function setup(failures: Error[] = []) {
       return settlements.map(({ claim }) => (claim.key === 2 ? "dirty" : "settled"));
     },
   } as Partial<WorkSession<unknown>> as WorkSession<unknown>;
-  return { calls, clock, settle: createSettle(session, clock, hooks), told };
+  const ended = new AbortController();
+  return { calls, clock, ended, settle: createSettle(session, clock, hooks, ended.signal), told };
 }
 
 const broken = () => new TrueupError("STORE_FAILED", "the database is busy");
@@ -44,12 +45,21 @@ describe("settling", () => {
     expect(told.error[0]).toMatchObject({ during: "settling", error: { code: "STORE_FAILED" } });
   });
 
-  test("should be given up after ten seconds, and left to the lease", async () => {
+  test("should be tried for as long as the shift lasts, since the lease does too (I2)", async () => {
     const { calls, clock, settle } = setup(Array.from({ length: 9 }, broken));
+    const settled = settle(done(1));
+    await clock.advance(60_000);
+    expect(await settled).toBe("settled");
+    expect(calls).toHaveLength(10);
+  });
+
+  test("should be given up when the shift ends, after one more try", async () => {
+    const { calls, clock, ended, settle } = setup(Array.from({ length: 9 }, broken));
     const settled = Promise.all([settle(done(1)), settle(done(2))]);
-    await clock.advance(10_000);
+    await clock.advance(10);
+    ended.abort(new Error("over"));
     expect(await settled).toEqual(["lost", "lost"]);
-    expect(calls).toHaveLength(6);
+    expect(calls).toHaveLength(2);
     expect(clock.pendingTimers).toBe(0);
   });
 

@@ -206,7 +206,7 @@ describe("a summary of a list, compared with the index", () => {
     ["a newer one than the tombstone", entryOf({ state: "gone", version: "n:5" }), "n:6", "missing"],
     ["one behind the tombstone (I4)", entryOf({ state: "gone", version: "n:5" }), "n:5", "regressed"],
     ["one without a version behind the tombstone (I4)", entryOf({ state: "gone" }), null, "regressed"],
-    ["the same version of an earlier revision", entryOf({ version: "n:5", revision: 0 }), "n:5", "unclear"],
+    ["the same version of an earlier revision", entryOf({ version: "n:5", revision: 0 }), "n:5", "same"],
   ])("should tell of %s", (_, known, version, expected) => {
     expect(compareSummary(resource, known, version)).toBe(expected);
   });

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { HttpError, type Page } from "trueup";
-import { counting, next, notesEngine } from "./notes.ts";
+import { HttpError, RejectError, type Page, type Store, TrueupError } from "trueup";
+import { sqliteStore, type SqliteTx } from "trueup/sqlite";
+import { join } from "node:path";
+import { counting, next, notesEngine, temporaryDirectory } from "./notes.ts";
 import { gate, World } from "./world.ts";
 
 /** A world with notes n000, n001, … */
@@ -462,5 +464,90 @@ describe("schedules", () => {
     await engine.tick();
     expect(passes()).toBe(1);
     expect(copy.size).toBe(5);
+  });
+});
+
+describe("what goes wrong between a page and its record (I6)", () => {
+  it("makes the next pass read that page again", async () => {
+    const world = filledWorld(25);
+    let lookups = 0;
+    const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") }) as Store<SqliteTx>;
+    const lookup = store.lookup.bind(store);
+    store.lookup = async (scope, ids) => {
+      lookups += 1;
+      if (lookups === 2) throw new TrueupError("STORE_FAILED", "the disk is gone for a moment");
+      return lookup(scope, ids);
+    };
+    const { copy, engine } = notesEngine({ world, resource: { pageSize: 10 }, engine: { store } });
+    await expect(engine.reconcile("notes.note", { mode: "full" })).rejects.toMatchObject({
+      code: "STORE_FAILED",
+    });
+    expect(copy.size).toBe(10);
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      complete: true,
+      resumed: true,
+      pages: 3,
+      listed: 25,
+      missing: 25,
+    });
+    expect(copy).toEqual(world.notes);
+  });
+});
+
+describe("a raised revision", () => {
+  const firstAndSecond = (onRevision: "adopt" | "handle") => {
+    const world = filledWorld(5);
+    const first = notesEngine({ world, resource: { contentOf: ({ text }) => text } });
+    const second = () =>
+      notesEngine({
+        world,
+        path: first.path,
+        resource: { contentOf: ({ text, rev }) => ({ text, rev }), revision: 2, onRevision },
+      });
+    return { first, second, world };
+  };
+
+  it("adopts the new hashes quietly, and still sees what changed", async () => {
+    const { first, second, world } = firstAndSecond("adopt");
+    await first.engine.reconcile("notes.note", { mode: "full" });
+    await first.engine.stop();
+    world.put("n003", "changed");
+    const { engine, seen } = second();
+    expect(await engine.verify("notes.note")).toMatchObject({ stale: 1, missing: 0 });
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({ unchanged: 4, stale: 1 });
+    expect(seen.map((change) => change.ref.id)).toEqual(["n003"]);
+    expect(world.fetches()).toBe(0);
+    world.notes.set("n001", { ...world.notes.get("n001")!, text: "in secret" });
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({ unchanged: 4, stale: 1 });
+  });
+
+  it("hands everything over again where that is wanted", async () => {
+    const { first, second } = firstAndSecond("handle");
+    await first.engine.reconcile("notes.note", { mode: "full" });
+    await first.engine.stop();
+    expect(await second().engine.reconcile("notes.note", { mode: "full" })).toMatchObject({ stale: 5 });
+  });
+});
+
+describe("what died of an outage", () => {
+  it("gets another life with the next pass, and what died of itself does not (I5)", async () => {
+    const { copy, deliver, engine, world } = notesEngine();
+    world.put("n1", "text");
+    world.put("n2", "text");
+    world.before = (call) => {
+      if (call.ids.includes("n1")) throw new HttpError(503, "down");
+      if (call.ids.includes("n2")) throw new RejectError("never");
+    };
+    await engine.start();
+    for (const id of ["n1", "n2"]) {
+      const dead = next(engine, "change.dead");
+      await deliver({ resource: "note", objectId: id });
+      await dead;
+    }
+    world.before = () => {};
+    await engine.reconcile("notes.note", { mode: "incremental" });
+    await engine.drain();
+    expect([...copy.keys()]).toEqual(["n1"]);
+    expect((await engine.deadLetters.list()).items.map((letter) => letter.ref.id)).toEqual(["n2"]);
   });
 });

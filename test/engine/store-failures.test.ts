@@ -89,7 +89,7 @@ describe("a store that fails for a while", () => {
     expect(await engine.status()).toMatchObject({ backlog: 0, routes: [{ objects: 1 }] });
   });
 
-  it.fails("while settling, for longer than a lease: the work is not forgotten (I2, I5)", async () => {
+  it("while settling, for longer than a lease: the work is not forgotten (I2, I5)", async () => {
     const { deliver, engine, failing, pass, world } = brittleNotes();
     world.put("n1", "text");
     await engine.start();

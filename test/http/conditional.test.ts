@@ -157,17 +157,27 @@ describe("a conditional request", () => {
 
 describe("what is kept", () => {
   const headers = { etag: '"1"' };
+  const headersBytes = 7;
   const kept = (cache: ValidatorCache, keys: string[]) => keys.filter((key) => cache.find(key) !== undefined);
 
   test("should be bounded by bytes, the least recently used going first", () => {
     const cache = new ValidatorCache(32 * 1_024);
     // Each counts for 2 KiB with what is beside its body.
+    const body = Buffer.alloc(1_024 - headersBytes);
     const keys = Array.from({ length: 16 }, (_, i) => `k${i}`);
-    for (const key of keys) cache.keep(key, "crm/a", headers, Buffer.alloc(1_024));
+    for (const key of keys) cache.keep(key, "crm/a", headers, body);
     expect(kept(cache, keys)).toEqual(keys);
     cache.find("k0");
-    cache.keep("more", "crm/a", headers, Buffer.alloc(1_024));
+    cache.keep("more", "crm/a", headers, body);
     expect(kept(cache, keys)).toEqual(keys.filter((key) => key !== "k1"));
+  });
+
+  test("should be bounded however much of it is in headers", () => {
+    const cache = new ValidatorCache(1_048_576);
+    const large = { ...headers, "x-a": "a".repeat(15_360) };
+    const keys = Array.from({ length: 100 }, (_, i) => `k${i}`);
+    for (const key of keys) cache.keep(key, "crm/a", large, Buffer.from("x"));
+    expect(kept(cache, keys)).toHaveLength(63);
   });
 
   test("should have no room for one answer that would drive out many", () => {

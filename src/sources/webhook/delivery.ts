@@ -4,6 +4,7 @@
  * @module
  */
 
+import { TrueupError } from "../../core/errors.ts";
 import type { WebhookDelivery } from "../../core/source.ts";
 import { parseBody } from "./body.ts";
 
@@ -67,4 +68,17 @@ export function isUsableId(id: unknown): id is string {
     !id.includes("\0") &&
     id.isWellFormed()
   );
+}
+
+/**
+ * What `webhook.connection` returned as a connection's id; `undefined` for what can be none.
+ * @throws TrueupError `EVENTS_FAILED`
+ */
+export function connectionIdText(id: unknown): string | undefined {
+  // `json` is untyped, so the number that many providers use here gets past the compiler.
+  const text = Number.isSafeInteger(id) ? String(id) : id;
+  if (text === undefined || text === null) return undefined;
+  if (typeof text !== "string")
+    throw new TrueupError("EVENTS_FAILED", "`webhook.connection` returned no string");
+  return isUsableId(text) ? text : undefined;
 }

@@ -22,7 +22,7 @@ import {
   statusOf,
 } from "./answer.ts";
 import { authenticate, verifierList } from "./authenticate.ts";
-import { isUsableId, ReceivedDelivery, type RequestHead } from "./delivery.ts";
+import { connectionIdText, ReceivedDelivery, type RequestHead } from "./delivery.ts";
 import { ReadDeadlines } from "./read-deadlines.ts";
 
 export interface ReceiverOptions {
@@ -44,6 +44,10 @@ export interface ReceiverOptions {
 }
 
 const DEFAULT_MAX_BODY_BYTES = 1_048_576;
+/** A body of `maxBodyBytes` has no more real events; recording the half million numbers that fit would stall everything. */
+const BYTES_PER_EVENT = 100;
+/** How often a failure is reported that anybody can bring about. */
+const TELL_EVERY_MS = 10_000;
 const DEFAULT_CONNECTION = "default";
 
 /** Errors that adapters may throw, or have thrown by `json` and `header`, to say what is wrong with the delivery. */
@@ -67,6 +71,7 @@ export class Gate {
   /** Where they do not depend on the connection. */
   readonly #verifiers: readonly Verifier[] | undefined;
   #warnedOfConsumedBody = false;
+  #tellsAgainAt = Number.NEGATIVE_INFINITY;
 
   /** @throws TrueupError `OPTION_INVALID` for a provider without `webhook` */
   constructor(options: ReceiverOptions) {
@@ -141,8 +146,9 @@ export class Gate {
   /** The refusal that an error amounts to. */
   failed(error: unknown, genuine: boolean): Answer {
     const answer = this.refuse(refusalCode(error), { error });
-    // What strangers send fails in silence, else they could fill the log. The store reports its own failures.
-    if (answer.status === 500 || (genuine && answer.status === 400))
+    // What strangers send fails in silence, else they could fill the log, unless the fault is ours; and that, a made-up
+    // id that the user's look-up chokes on, is told now and then. The store reports its own failures.
+    if (genuine ? answer.status === 400 || answer.status === 500 : answer.status === 500 && this.#mayTell())
       this.report(error, "receiving a webhook");
     return answer;
   }
@@ -159,6 +165,13 @@ export class Gate {
       });
     }
     return this.refuse("BODY_CONSUMED");
+  }
+
+  #mayTell(): boolean {
+    const now = this.#options.clock.monotonic();
+    if (now < this.#tellsAgainAt) return false;
+    this.#tellsAgainAt = now + TELL_EVERY_MS;
+    return true;
   }
 
   report(error: unknown, during: string): void {
@@ -179,12 +192,7 @@ export class Gate {
     } catch (error) {
       throw deliveryError(error, "`webhook.connection` threw");
     }
-    // `json` is untyped, so the number that many providers use here gets past the compiler.
-    const text = Number.isSafeInteger(id) ? String(id) : id;
-    if (text === undefined || text === null) return undefined;
-    if (typeof text !== "string")
-      throw new TrueupError("EVENTS_FAILED", "`webhook.connection` returned no string");
-    return isUsableId(text) ? text : undefined;
+    return connectionIdText(id);
   }
 
   async #verifiersFor(connection: Connection): Promise<readonly Verifier[]> {
@@ -202,7 +210,14 @@ export class Gate {
     } catch (error) {
       throw deliveryError(error, "`webhook.events` threw");
     }
-    if (Array.isArray(events)) return events as readonly SyncEvent[];
+    if (Array.isArray(events)) {
+      const most = Math.ceil(this.maxBodyBytes / BYTES_PER_EVENT);
+      if (events.length <= most) return events as readonly SyncEvent[];
+      throw new TrueupError(
+        "EVENT_INVALID",
+        `a delivery of ${events.length} events: ${most} are taken at most`,
+      );
+    }
     throw new TrueupError("EVENTS_FAILED", "`webhook.events` must return an array of events");
   }
 

@@ -48,6 +48,26 @@ describe.each(Object.entries(servers))("a receiver under %s", (_, mount) => {
     expect(response.status).toBe(401);
   });
 
+  test("should not let strangers fill the log with a look-up that fails", async () => {
+    const { events, receiver } = bench({
+      findConnection: () => Promise.reject(new Error("no uuid")),
+    });
+    const { url } = await mount(receiver);
+    for (let i = 0; i < 5; i += 1) expect((await fetch(url, { method: "POST", body })).status).toBe(500);
+    expect(events.filter(({ name }) => name === "error")).toHaveLength(1);
+  });
+
+  test("should refuse more events than a body can really have (I10)", async () => {
+    const webhook = (count: number) => ({
+      events: () => Array.from({ length: count }, () => ({ resource: "contact", objectId: "c_1" })),
+      maxBodyBytes: 1_000,
+    });
+    const { response, deliveries } = await post(mount, { webhook: webhook(11) });
+    expect(response.status).toBe(400);
+    expect(deliveries).toEqual([]);
+    expect((await post(mount, { webhook: webhook(10) })).response.status).toBe(200);
+  });
+
   test.each(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])(
     "should answer %s with 405",
     async (method) => {

@@ -1,0 +1,93 @@
+import { describe, expect, test } from "vitest";
+import { z } from "zod";
+import { defineProvider, type WebhookDefinition } from "../../src/core/provider.ts";
+import { defineResource } from "../../src/core/resource.ts";
+import type { EventDelivery, Outcome, WebhookDelivery } from "../../src/core/source.ts";
+import { githubSignature } from "../../src/signatures/github.ts";
+import { createSink } from "../../src/sources/sink.ts";
+
+const contact = defineResource({
+  schema: z.object({ id: z.string() }),
+  idOf: ({ id }) => id,
+  fetch: async (id) => ({ id }),
+});
+
+const ACCEPTED: Outcome = { status: "accepted", accepted: 1, duplicates: 0, ignored: 0 };
+
+/** Puts a queue's message into a sink. */
+async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify?: boolean } = {}) {
+  const provider = defineProvider({
+    name: "crm",
+    webhook: {
+      verify: githubSignature({ secret: "secret" }),
+      events: () => [{ resource: "contact", objectId: "c_1" }],
+      ...webhook,
+    },
+    resources: { contact },
+  });
+  const asked: unknown[] = [];
+  const accepted: EventDelivery[] = [];
+  const sink = createSink(
+    async (delivery) => {
+      accepted.push(delivery);
+      return ACCEPTED;
+    },
+    {
+      provider: (name) => (name === "crm" ? provider : undefined),
+      findConnection: async (_provider, id) => {
+        asked.push(id);
+        return id === "nobody" ? undefined : { id, credentials: undefined };
+      },
+    },
+  );
+  const delivery: WebhookDelivery = {
+    id: "m_1",
+    method: "POST",
+    url: "",
+    header: () => undefined,
+    body: new Uint8Array(),
+    json: {},
+    receivedAt: 0,
+  };
+  const [outcome] = await sink([{ provider: "crm", delivery, verify: false, ...given }]);
+  return { accepted, asked, outcome };
+}
+
+describe("a queue's message", () => {
+  test("should be read as the provider's webhook would read it", async () => {
+    const { accepted, asked, outcome } = await put({});
+    expect(outcome).toBe(ACCEPTED);
+    expect(asked).toEqual(["default"]);
+    expect(accepted).toMatchObject([
+      { provider: "crm", connection: "default", origin: "queue", deliveryId: "m_1" },
+    ]);
+  });
+
+  test("should be of a connection whose id is text, also where the provider writes a number", async () => {
+    expect((await put({ connection: () => 5 as never })).accepted).toMatchObject([{ connection: "5" }]);
+  });
+
+  test.each(["", "nul\0", "\uD800", "x".repeat(1_025), undefined])(
+    "should be ignored for the connection %j, which none can be",
+    async (id) => {
+      const { asked, outcome } = await put({ connection: () => id });
+      expect([asked, outcome?.status]).toEqual([[], "ignored"]);
+    },
+  );
+
+  test.each<[string, Partial<WebhookDefinition<unknown>>]>([
+    ["`connection` that throws", { connection: ({ json }) => json.account.id }],
+    ["`connection` that returns no text", { connection: () => ({}) as never }],
+    ["`events` that throws", { events: ({ json }) => json.contacts.map(String) }],
+    ["`events` that returns no list", { events: () => "x" as never }],
+  ])("should be rejected after %s: it will never be understood", async (_, webhook) => {
+    const { outcome } = await put(webhook);
+    expect(outcome).toMatchObject({ status: "rejected", error: { code: "EVENTS_FAILED" } });
+  });
+
+  test("should be rejected where it is to be verified and is not signed", async () => {
+    const { accepted, outcome } = await put({}, { verify: true });
+    expect(outcome).toMatchObject({ status: "rejected", error: { code: "SIGNATURE_INVALID" } });
+    expect(accepted).toEqual([]);
+  });
+});
