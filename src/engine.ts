@@ -187,7 +187,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     requireFunction(handler, "a handler");
     this.#routes.setHandler(route, {
       kind: "single",
-      run: handler as Handler<unknown, unknown>,
+      run: handler,
       options: this.#handlerOptions(options, this.#limits.concurrency),
     });
   }

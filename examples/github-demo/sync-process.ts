@@ -34,7 +34,7 @@ engine.on("change.unchanged", ({ eventCount }) => tell({ kind: "unchanged", even
 engine.on("change.lagging", () => tell({ kind: "lagging" }));
 
 const receiver = engine.webhook("github");
-const server = createServer((request, response) => void receiver.node(request, response));
+const server = createServer(receiver.node);
 await engine.start();
 process.on("message", (request: Request) => void answer(request));
 process.once("disconnect", () => process.exit()); // the parent is gone, and with it all that there was to do

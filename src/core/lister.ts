@@ -66,6 +66,7 @@ export async function* listPages(
   options: ListerOptions,
 ): AsyncGenerator<ListedPage, void, void> {
   const cycle = { ...request.cycle };
+  let emptyPages = 0;
   let pending: Promise<ReadPage> | undefined = readPage(request, request.cursor, options);
   while (pending !== undefined) {
     const page: ReadPage = await pending;
@@ -73,6 +74,13 @@ export async function* listPages(
       throw new TrueupError(
         "CURSOR_REPEATED",
         `the list of ${request.scope.provider}.${request.scope.resource} repeats the cursor ${cursorText(page.next)}`,
+      );
+    }
+    emptyPages = page.rows.length + page.deleted.length === 0 ? emptyPages + 1 : 0;
+    if (emptyPages > MAX_EMPTY_PAGES) {
+      throw new TrueupError(
+        "LIST_INVALID",
+        `the list of ${request.scope.provider}.${request.scope.resource} has had no row for ${MAX_EMPTY_PAGES} pages`,
       );
     }
     pending = page.next === null ? undefined : readPage(request, page.next, options);
@@ -118,7 +126,8 @@ async function readPage(
   const checked = checkPage(page, `${scope.provider}.${scope.resource}`);
   const rows = new Map<string, Row>();
   const unreadable: Error[] = [];
-  for (const item of checked.items) {
+  for (const [i, item] of checked.items.entries()) {
+    if (i % ROWS_A_TURN === ROWS_A_TURN - 1) await new Promise((resolve) => setImmediate(resolve));
     const row = resource.listItems === "summary" ? summaryRow(item) : await objectRow(resource, item);
     if (row instanceof Error) unreadable.push(row);
     else rows.set(row.id, row);
@@ -132,6 +141,12 @@ async function readPage(
     asOf: checked.asOf?.getTime() ?? serverDate,
   };
 }
+
+/** Rows that are checked before others get their turn of the event loop. */
+const ROWS_A_TURN = 1_000;
+
+/** So many pages in a row without a row are no list: a cursor that is always new would go on for ever. */
+const MAX_EMPTY_PAGES = 1_000;
 
 /** Each page's checkpoint has the cursor, twice at times. */
 const MAX_CURSOR_LENGTH = 65_536;

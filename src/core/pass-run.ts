@@ -74,8 +74,26 @@ export interface PassUnderLock {
 /** Dead letters that are looked at together. */
 const DEAD_STEP = 100;
 
-/** Rows in work behind the page that is being compared, in pages. */
-const PAGES_IN_WORK = 2;
+/** A long page is recorded in slices of so many rows, so that an API without paging costs neither memory nor long stalls. */
+const SLICE = 1_000;
+
+/** Slices in work behind the one that is being compared. */
+const SLICES_IN_WORK = 2;
+
+/** A part of a page. The cursor moves on with the last one only. */
+interface PageSlice extends ListedPage {
+  readonly last: boolean;
+}
+
+function slicesOf(page: ListedPage): PageSlice[] {
+  const longest = Math.max(page.rows.length, page.deleted.length, 1);
+  return Array.from({ length: Math.ceil(longest / SLICE) }, (_, i) => {
+    const [from, to] = [i * SLICE, (i + 1) * SLICE];
+    const rows = page.rows.slice(from, to);
+    const deleted = page.deleted.slice(from, to);
+    return { ...page, rows, deleted, unreadable: i === 0 ? page.unreadable : [], last: to >= longest };
+  });
+}
 
 /** One run of a pass under its lock. */
 export class PassRun {
@@ -179,9 +197,8 @@ export class PassRun {
     );
     for await (const page of pages) {
       if (!this.#revived) await this.#reviveUnanswered();
-      await this.#page(state, page);
+      for (const slice of slicesOf(page)) await this.#slice(state, slice);
       this.#request.onProgress?.(this.#report(state, false));
-      while (this.#inWork.size >= PAGES_IN_WORK) await Promise.race(this.#inWork);
       if (page.next !== null) this.#signal.throwIfAborted();
     }
   }
@@ -203,15 +220,20 @@ export class PassRun {
   }
 
   /** The state moves on only with what is recorded: a page that fails is read again (I6). */
-  async #page(state: PassState, page: ListedPage): Promise<void> {
+  async #slice(state: PassState, page: PageSlice): Promise<void> {
     const { clock, hooks } = this.#parts;
-    const counts = { ...emptyCounts(), pages: 1, listed: page.rows.length + page.unreadable.length };
+    while (this.#inWork.size >= SLICES_IN_WORK) await Promise.race(this.#inWork);
+    const counts = {
+      ...emptyCounts(),
+      pages: page.last ? 1 : 0,
+      listed: page.rows.length + page.unreadable.length,
+    };
     const after: Omit<PassState, "counts"> = {
       ...state,
       watermark: state.watermark ?? page.asOf ?? clock.now(),
-      cursor: page.next,
-      cycle: page.cycle,
-      phase: page.next === null ? "listed" : "list",
+      cursor: page.last ? page.next : state.cursor,
+      cycle: page.last ? page.cycle : state.cycle,
+      phase: page.last && page.next === null ? "listed" : "list",
       unreadable: state.unreadable || page.unreadable.length > 0,
     };
     const repair = this.#request.handle === "none" ? recordOnly : repairPage;

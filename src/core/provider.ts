@@ -77,7 +77,7 @@ export interface WebhookDefinition<Credentials> {
   readonly connection?:
     | ((delivery: WebhookDelivery) => string | undefined | Promise<string | undefined>)
     | undefined;
-  /** What a verified delivery says. None, one or many events. */
+  /** What a verified delivery says. None, one or many events; at most one for each 100 bytes of `maxBodyBytes`. */
   readonly events: (delivery: WebhookDelivery) => readonly SyncEvent[] | Promise<readonly SyncEvent[]>;
   /** Shapes the answer to a delivery that was accepted, a duplicate or ignored. */
   readonly respond?: ((outcome: Outcome, delivery: WebhookDelivery) => WebhookAnswer | undefined) | undefined;

@@ -119,5 +119,5 @@ function describe(thrown: unknown): string {
 export function codeOf(error: Error): string {
   if (error instanceof HttpError) return `HTTP_${error.status}`;
   const { code } = error as { code?: unknown };
-  return typeof code === "string" ? code : String(error.name);
+  return typeof code === "string" ? code : error.name;
 }

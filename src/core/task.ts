@@ -21,7 +21,7 @@ import type { Route } from "./registry.ts";
 import { afterFailure, asError, codeOf, isUnanswered, type AfterFailure } from "./retry.ts";
 import type { Semaphore } from "./semaphore.ts";
 import type { Settle } from "./settler.ts";
-import { deletesAllowed, type ShrinkGuard } from "./shrink-guard.ts";
+import type { ShrinkGuard } from "./shrink-guard.ts";
 import type { Claim, FailureRecord, IndexEntry, SettleOutcome, Store, WorkSession } from "./store.ts";
 import { judge, type Evidence } from "./verdict.ts";
 
@@ -300,21 +300,19 @@ export class TaskRunner {
     if (claim.hint === "delete" || claim.forced || claim.origin === "reconcile") return;
     const { guard, hooks, store } = this.#options;
     const { provider, connection, resource } = claim.ref;
-    const inRow = guard.gone(claim.ref);
-    if (inRow <= deletesAllowed(route.resource, 0)) return;
-    const indexed = await store.countPresent(claim.ref);
-    if (inRow <= deletesAllowed(route.resource, indexed)) return;
+    const held = await guard.gone(route.resource, claim.ref, () => store.countPresent(claim.ref));
+    if (held === undefined) return;
     hooks.emit("deletes.suppressed", {
       provider,
       connection,
       resource,
-      count: inRow,
-      indexed,
+      count: held.gone,
+      indexed: held.indexed,
       samples: [claim.ref.id],
     });
     throw new TrueupError(
       "DELETES_SUPPRESSED",
-      `${inRow} objects of ${route.name} in a row are gone and no event announced it: this looks like lost access, so ${describeRef(claim.ref)} is not treated as deleted`,
+      `${held.gone} objects of ${route.name} are gone and no event announced it: this looks like lost access, so ${describeRef(claim.ref)} is not treated as deleted`,
     );
   }
 

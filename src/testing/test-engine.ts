@@ -24,17 +24,17 @@ export interface TestEngine<Providers extends readonly AnyProvider[], Tx> {
   /** What the engine told, in order. */
   readonly told: readonly RecordedEvent[];
   /** Delivers events as a verified webhook of the provider would. After `engine.start()`. */
-  deliver(
+  readonly deliver: (
     provider: Providers[number]["name"],
     events: readonly SyncEvent[],
     options?: { readonly connection?: string | undefined; readonly deliveryId?: string | undefined },
-  ): Promise<Outcome>;
+  ) => Promise<Outcome>;
   /**
    * Lets virtual time pass until no work waits. What the handlers and the adapter wait for must come by itself.
    * @param limitMs most virtual time to pass, in milliseconds; 1 hour by default
    * @throws TrueupError `API_TIMEOUT` when work is left after that
    */
-  settled(limitMs?: number): Promise<void>;
+  readonly settled: (limitMs?: number) => Promise<void>;
 }
 
 const NAMES: readonly (keyof EventMap)[] = [

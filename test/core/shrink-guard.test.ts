@@ -18,26 +18,60 @@ describe("how many deletions are let through (I7)", () => {
   });
 });
 
-describe("objects that are gone in a row", () => {
-  test("should be counted until one is there", () => {
+describe("objects that are gone and that nobody announced", () => {
+  const resource = resourceOf({ shrinkGuard: { count: 3, share: 0.1 } });
+  const askFor = (guard: ShrinkGuard, indexed: number, of = scope) =>
+    guard.gone(resource, of, async () => indexed);
+
+  /** How many in a row are let through before one is held. */
+  async function letThrough(
+    guard: ShrinkGuard,
+    indexed: number,
+    present: (nth: number) => boolean,
+  ): Promise<number> {
+    for (let nth = 1; nth <= 100; nth += 1) {
+      if ((await askFor(guard, indexed)) !== undefined) return nth - 1;
+      if (present(nth)) guard.present(scope);
+    }
+    return 100;
+  }
+
+  test("should be held when they are too many, and say of how many", async () => {
     const guard = new ShrinkGuard();
-    expect([guard.gone(scope), guard.gone(scope), guard.gone(scope)]).toEqual([1, 2, 3]);
-    guard.present(scope);
-    expect(guard.gone(scope)).toBe(1);
+    for (let i = 0; i < 3; i += 1) expect(await askFor(guard, 10)).toBeUndefined();
+    expect(await askFor(guard, 10)).toEqual({ gone: 4, indexed: 10 });
   });
 
-  test("should be counted for each scope by itself", () => {
+  test("should be measured by what there was, not by what they leave", async () => {
     const guard = new ShrinkGuard();
-    const others = [
+    let indexed = 100;
+    let held = 0;
+    for (let i = 0; i < 30; i += 1) {
+      if ((await askFor(guard, indexed)) === undefined) indexed -= 1;
+      else held += 1;
+    }
+    expect(held).toBe(30 - 9); // a tenth of the 97 that there were when it was first asked
+  });
+
+  test("should be believed where objects among them are still there", async () => {
+    expect(await letThrough(new ShrinkGuard(), 10, (nth) => nth % 3 === 0)).toBe(100);
+  });
+
+  test("should not be believed for one in forty that is still there", async () => {
+    expect(await letThrough(new ShrinkGuard(), 10, (nth) => nth % 40 === 0)).toBe(3);
+  });
+
+  test("should be counted for each scope by itself", async () => {
+    const guard = new ShrinkGuard();
+    for (let i = 0; i < 3; i += 1) await askFor(guard, 10);
+    for (const other of [
       { ...scope, connection: "acme" },
       { ...scope, resource: "deal" },
       { ...scope, provider: "erp" },
-    ];
-    guard.gone(scope);
-    for (const other of others) {
-      expect(guard.gone(other)).toBe(1);
+    ]) {
+      expect(await askFor(guard, 10, other)).toBeUndefined();
       guard.present(other);
     }
-    expect(guard.gone(scope)).toBe(2);
+    expect(await askFor(guard, 10)).toMatchObject({ gone: 4 });
   });
 });

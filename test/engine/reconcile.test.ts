@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { HttpError, RejectError, type Page, type Store, TrueupError } from "trueup";
-import { sqliteStore, type SqliteTx } from "trueup/sqlite";
+import { HttpError, RejectError, type Page, TrueupError } from "trueup";
+import { sqliteStore } from "trueup/sqlite";
 import { join } from "node:path";
 import { counting, next, notesEngine, temporaryDirectory } from "./notes.ts";
 import { gate, World } from "./world.ts";
@@ -471,7 +471,7 @@ describe("what goes wrong between a page and its record (I6)", () => {
   it("makes the next pass read that page again", async () => {
     const world = filledWorld(25);
     let lookups = 0;
-    const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") }) as Store<SqliteTx>;
+    const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") });
     const lookup = store.lookup.bind(store);
     store.lookup = async (scope, ids) => {
       lookups += 1;
@@ -549,5 +549,28 @@ describe("what died of an outage", () => {
     await engine.drain();
     expect([...copy.keys()]).toEqual(["n1"]);
     expect((await engine.deadLetters.list()).items.map((letter) => letter.ref.id)).toEqual(["n2"]);
+  });
+});
+
+describe("an API without paging", () => {
+  it("is recorded in slices: a slice that fails does not lose the others, and the list counts as one page (I6)", async () => {
+    const world = filledWorld(2_500);
+    const { copy, engine } = notesEngine({
+      world,
+      resource: { list: async () => ({ items: [...world.notes.values()] }) },
+    });
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      pages: 1,
+      requests: 1,
+      listed: 2_500,
+      missing: 2_500,
+    });
+    expect(copy.size).toBe(2_500);
+    world.remove("n1500");
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      unchanged: 2_499,
+      deleted: 1,
+    });
+    expect(copy).toEqual(world.notes);
   });
 });

@@ -138,13 +138,11 @@ describe("what is reported", () => {
     });
     const heard: number[] = [];
     const { clients } = clientOf(server.origin);
-    const { api } = await clients
-      .of("crm", "default")
-      .context({
-        signal: new AbortController().signal,
-        lane: "live",
-        onServerDate: (epochMs) => heard.push(epochMs),
-      });
+    const { api } = await clients.of("crm", "default").context({
+      signal: new AbortController().signal,
+      lane: "live",
+      onServerDate: (epochMs) => heard.push(epochMs),
+    });
     for (let i = 0; i < 3; i += 1) await api.get("x");
     expect(heard).toEqual([Date.UTC(2030, 0, 1)]);
   });

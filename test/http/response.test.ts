@@ -36,9 +36,12 @@ describe("a body", () => {
     expect(`${error.message} ${String(error.cause)}`).not.toContain("canary");
   });
 
-  test.each([200, 204])("should never be missing from a `get`, which would read as gone: %i", async (status) => {
-    expect(await rejection(received("", {}, status))).toMatchObject({ code: "RESPONSE_INVALID" });
-  });
+  test.each([200, 204])(
+    "should never be missing from a `get`, which would read as gone: %i",
+    async (status) => {
+      expect(await rejection(received("", {}, status))).toMatchObject({ code: "RESPONSE_INVALID" });
+    },
+  );
 
   test("should be undefined for a request that is answered without one", async () => {
     const bare = await setup((_request, response) => void response.writeHead(204).end());
