@@ -71,7 +71,7 @@ export const REPAIR_AGING_MS = 10_000;
 export interface AppendEntry {
   /** Its `id` may be {@link WHOLE_RESOURCE}. */
   readonly ref: ObjectRef;
-  /** {@link DEDUPE_KEY_BYTES} bytes; absent: never a duplicate. */
+  /** {@link DEDUPE_KEY_BYTES} bytes, which no other object's events share; absent: never a duplicate. */
   readonly dedupeKey?: Uint8Array | undefined;
   readonly event?: StoredEvent | undefined;
   readonly origin: Origin;
@@ -410,7 +410,7 @@ export interface Store<Tx = never> {
   connections(provider: string): Promise<string[]>;
   /**
    * Deletes all that is known of a connection: work, events, index, pauses, checkpoints whose key starts with its
-   * {@link connectionKey}. Ledger keys are hashes and stay until they expire.
+   * {@link connectionKey}. Ledger keys are hashes and may stay until they expire.
    */
   forget(provider: string, connection: string): Promise<void>;
 

@@ -30,6 +30,7 @@ import { type ConnectionOptions, openDatabase, storeError } from "./sqlite/conne
 import { DeadLetters } from "./sqlite/dead-letters.ts";
 import { Events } from "./sqlite/events.ts";
 import { Housekeeping } from "./sqlite/housekeeping.ts";
+import { Ledger } from "./sqlite/ledger.ts";
 import { Lanes } from "./sqlite/lanes.ts";
 import { Leases } from "./sqlite/leases.ts";
 import { Named } from "./sqlite/named.ts";
@@ -283,8 +284,9 @@ function assemble(options: ConnectionOptions, environment: StoreEnvironment): Op
   const lanes = new Lanes(db);
   const scopes = new Scopes(db, lanes);
   const events = new Events(db);
+  const ledger = new Ledger(db);
   const leases = new Leases(db, { events, lanes, maxEvents });
-  const appender = new Appender(db, { scopes, lanes, events });
+  const appender = new Appender(db, { scopes, lanes, events, ledger });
   const named = new Named(db, lanes);
   const lockPath = options.path === ":memory:" ? undefined : `${options.path}-owner`;
   return {
@@ -302,7 +304,7 @@ function assemble(options: ConnectionOptions, environment: StoreEnvironment): Op
     named,
     dead: new DeadLetters(db, { scopes, lanes, events, maxEvents }),
     status: new Status(db),
-    housekeeping: new Housekeeping(db, { scopes, events }),
+    housekeeping: new Housekeeping(db, { scopes, events, ledger }),
     owners: new Owners(db, { committer, leases, clock, random, logger, lockPath }),
     statements: new UserStatements(db),
     held: new Set(),

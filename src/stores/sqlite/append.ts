@@ -11,6 +11,7 @@ import { invalidOption } from "../../core/errors.ts";
 import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
 import type { AppendEntry, AppendResult } from "../../core/store.ts";
 import type { Events } from "./events.ts";
+import type { Ledger } from "./ledger.ts";
 import { kindOf, type Lanes, laneOf } from "./lanes.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
@@ -38,19 +39,20 @@ export class Appender {
   readonly #scopes: Scopes;
   readonly #lanes: Lanes;
   readonly #events: Events;
-  readonly #addKey: StatementSync;
+  readonly #ledger: Ledger;
   readonly #find: StatementSync;
   readonly #insert: StatementSync;
   readonly #dirty: StatementSync;
   readonly #again: StatementSync;
+  readonly #move: StatementSync;
   readonly #lease: StatementSync;
   readonly #sinceLease: StatementSync;
 
-  constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events }) {
+  constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events; ledger: Ledger }) {
     this.#scopes = parts.scopes;
     this.#lanes = parts.lanes;
     this.#events = parts.events;
-    this.#addKey = db.prepare("INSERT INTO trueup_ledger (key) VALUES (?) ON CONFLICT DO NOTHING");
+    this.#ledger = parts.ledger;
     this.#find = db.prepare(`
       SELECT n, touched, not_before, lane, due, generation, forced, dead, hint, hint_version, hint_order, head,
         event_count
@@ -65,10 +67,12 @@ export class Appender {
         lags = 0, forced = ?6, dead = NULL, origin = ?7, hint = ?8, hint_version = ?9, hint_order = ?10, head = ?11,
         event_count = ?12, error = NULL
       WHERE n = ?1`);
+    // No column of an index, so that no index is written.
     this.#again = db.prepare(`
-      UPDATE trueup_object SET touched = ?2, lane = ?3, generation = ?2, forced = ?4, hint = ?5, hint_version = ?6,
-        hint_order = ?7, head = ?8, event_count = ?9
+      UPDATE trueup_object SET touched = ?2, generation = ?2, forced = ?3, hint = ?4, hint_version = ?5,
+        hint_order = ?6, head = ?7, event_count = ?8
       WHERE n = ?1`);
+    this.#move = db.prepare("UPDATE trueup_object SET lane = ? WHERE n = ?");
     this.#lease = db.prepare("SELECT since_hint, since_version, since_order FROM trueup_lease WHERE n = ?");
     this.#sinceLease = db.prepare(`
       UPDATE trueup_lease SET since = coalesce(since, ?2), since_origin = coalesce(since_origin, ?3), since_hint = ?4,
@@ -86,38 +90,43 @@ export class Appender {
   }
 
   #appendOne(turn: Turn, entry: AppendEntry): AppendResult {
-    const scope = this.#scopes.demand(turn, entry.ref);
-    if (entry.dedupeKey !== undefined) {
-      if (this.#addKey.run(entry.dedupeKey).changes === 0) {
-        return { status: "duplicate", generation: this.#pendingGeneration(scope, entry.ref.id) };
-      }
-      turn.addLedgerKey(entry.dedupeKey);
+    const { ref, dedupeKey } = entry;
+    const scope = this.#scopes.demand(turn, ref);
+    const row = this.#find.get(scope, ref.id) as ObjectRow | undefined;
+    if (row === undefined) {
+      const { n, generation } = this.#insertNew(turn, scope, ref.id, entry);
+      if (dedupeKey !== undefined) this.#ledger.add(turn, n, dedupeKey);
+      return { status: "accepted", generation };
     }
-    return { status: "accepted", generation: this.mark(turn, scope, entry.ref.id, entry) };
+    if (dedupeKey !== undefined && !this.#ledger.add(turn, row.n, dedupeKey)) {
+      return { status: "duplicate", generation: row.due === null ? 0 : row.generation };
+    }
+    return { status: "accepted", generation: this.#markKnown(turn, scope, row, entry) };
   }
 
-  /** Marks an object dirty, whatever it is now, and returns its generation. */
-  mark(turn: Turn, scope: number, id: string, mark: Mark): number {
-    const generation = turn.tick();
+  /** Marks an object dirty, whatever it is now. */
+  mark(turn: Turn, scope: number, id: string, mark: Mark): void {
     const row = this.#find.get(scope, id) as ObjectRow | undefined;
-    if (mark.event !== undefined) this.#events.add(turn, generation, row?.head ?? null, mark.event);
-    if (row === undefined) this.#insertNew(turn, scope, id, generation, mark);
-    else if (row.due === null) this.#makeDirty(turn, scope, row, generation, mark);
+    if (row === undefined) this.#insertNew(turn, scope, id, mark);
+    else this.#markKnown(turn, scope, row, mark);
+  }
+
+  #markKnown(turn: Turn, scope: number, row: ObjectRow, mark: Mark): number {
+    const generation = turn.tick();
+    if (mark.event !== undefined) this.#events.add(turn, generation, row.head, mark.event);
+    if (row.due === null) this.#makeDirty(turn, scope, row, generation, mark);
     else this.#addTo(turn, scope, row, generation, mark);
     return generation;
   }
 
-  #pendingGeneration(scope: number, id: string): number {
-    const row = this.#find.get(scope, id) as ObjectRow | undefined;
-    return row === undefined || row.due === null ? 0 : row.generation;
-  }
-
-  #insertNew(turn: Turn, scope: number, id: string, generation: number, mark: Mark): void {
+  #insertNew(turn: Turn, scope: number, id: string, mark: Mark): { n: number; generation: number } {
+    const generation = turn.tick();
+    if (mark.event !== undefined) this.#events.add(turn, generation, null, mark.event);
     const lane = laneOf(scope, mark.lane);
     const { hint, version, order } = hintOf(mark);
     const forced = mark.force === true ? generation : 0;
     const [head, count] = mark.event === undefined ? [null, 0] : [generation, 1];
-    this.#insert.run(
+    const { lastInsertRowid } = this.#insert.run(
       scope,
       id,
       generation,
@@ -132,6 +141,7 @@ export class Appender {
       count,
     );
     this.#lanes.wake(turn, lane, turn.now);
+    return { n: Number(lastInsertRowid), generation };
   }
 
   #makeDirty(turn: Turn, scope: number, row: ObjectRow, generation: number, mark: Mark): void {
@@ -179,7 +189,8 @@ export class Appender {
     const forced = mark.force === true ? generation : row.forced;
     const head = mark.event === undefined ? row.head : generation;
     const count = row.event_count + counted;
-    this.#again.run(row.n, generation, lane, forced, merged.hint, merged.version, merged.order, head, count);
+    if (lane !== row.lane) this.#move.run(lane, row.n);
+    this.#again.run(row.n, generation, forced, merged.hint, merged.version, merged.order, head, count);
   }
 }
 

@@ -5,9 +5,9 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
 import { connectionKey } from "../../core/store.ts";
 import type { Events } from "./events.ts";
+import type { Ledger } from "./ledger.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
 
@@ -17,9 +17,7 @@ const SLICE = 500;
 export class Housekeeping {
   readonly #scopes: Scopes;
   readonly #events: Events;
-  readonly #oldestKeys: StatementSync;
-  readonly #deleteKey: StatementSync;
-  readonly #deleteKeys: StatementSync;
+  readonly #ledger: Ledger;
   readonly #deleteEvents: StatementSync;
   readonly #deleteEmpty: StatementSync;
   readonly #deleteLocks: StatementSync;
@@ -32,12 +30,10 @@ export class Housekeeping {
   readonly #deleteObject: StatementSync;
   readonly #deleteScope: StatementSync;
 
-  constructor(db: DatabaseSync, parts: { scopes: Scopes; events: Events }) {
+  constructor(db: DatabaseSync, parts: { scopes: Scopes; events: Events; ledger: Ledger }) {
     this.#scopes = parts.scopes;
     this.#events = parts.events;
-    this.#oldestKeys = db.prepare("SELECT seq, at, keys FROM trueup_ledger_page ORDER BY seq LIMIT 1");
-    this.#deleteKey = db.prepare("DELETE FROM trueup_ledger WHERE key = ?");
-    this.#deleteKeys = db.prepare("DELETE FROM trueup_ledger_page WHERE seq = ?");
+    this.#ledger = parts.ledger;
     this.#deleteEvents = db.prepare(`
       DELETE FROM trueup_event WHERE at <= ? AND seq IN (SELECT seq FROM trueup_event ORDER BY seq LIMIT ${SLICE})`);
     // The highest number stays taken, so that it is not given again while a pass may still mean the old one.
@@ -80,26 +76,13 @@ export class Housekeeping {
   /** @returns whether there may be more to do now. */
   sweep(turn: Turn, ttlMs: number): boolean {
     const expired = turn.now - ttlMs;
-    const keys = this.#sweepLedger(expired);
+    const keys = this.#ledger.sweep(expired);
     const events = Number(this.#deleteEvents.run(expired).changes) === SLICE;
     const empty = Number(this.#deleteEmpty.run(expired).changes) === SLICE;
     this.#deleteLocks.run(expired);
     this.#deletePauses.run(turn.now);
     const purged = this.#purge();
     return keys || events || empty || purged;
-  }
-
-  #sweepLedger(expired: number): boolean {
-    for (let deleted = 0; deleted < SLICE;) {
-      const page = this.#oldestKeys.get() as { seq: number; at: number; keys: Uint8Array } | undefined;
-      if (page === undefined || page.at > expired) return false;
-      for (let at = 0; at < page.keys.length; at += DEDUPE_KEY_BYTES) {
-        this.#deleteKey.run(page.keys.subarray(at, at + DEDUPE_KEY_BYTES));
-        deleted += 1;
-      }
-      this.#deleteKeys.run(page.seq);
-    }
-    return true;
   }
 
   /** Deletes a slice of what forgotten connections have left. */
@@ -109,6 +92,7 @@ export class Housekeeping {
     const objects = this.#objects.all(scope.n) as unknown as { n: number; head: number | null }[];
     for (const { n, head } of objects) {
       if (head !== null) this.#events.deleteUpTo(head, head);
+      this.#ledger.forget(n);
       this.#deleteObject.run(n);
     }
     if (objects.length < SLICE) this.#deleteScope.run(scope.n);

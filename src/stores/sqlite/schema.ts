@@ -116,9 +116,9 @@ CREATE TABLE trueup_event (
   body TEXT NOT NULL
 );
 
--- The ledger, and when its keys came: a row of ledger_page holds the keys of one transaction, 16 bytes each, so that
--- expiry reads exactly what has expired, and neither searches nor keeps a second index over random keys.
-CREATE TABLE trueup_ledger (key BLOB PRIMARY KEY) WITHOUT ROWID;
+-- The ledger, and when its keys came: a row of ledger_page holds the keys of one transaction, each behind its object's
+-- number, so that expiry reads exactly what has expired, and neither searches nor keeps a second index over keys.
+CREATE TABLE trueup_ledger (object INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (object, key)) WITHOUT ROWID;
 CREATE TABLE trueup_ledger_page (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, keys BLOB NOT NULL);
 
 -- What passes over lists have seen: object numbers as little-endian uint32, a row a page.

@@ -5,7 +5,7 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
+import { type LedgerEntry, ledgerPage } from "./ledger.ts";
 
 /** The one row of `trueup_store`. */
 export interface StoreRow {
@@ -30,8 +30,9 @@ export class Turn {
   readonly awake = new Set<number>();
   /** Scopes that this transaction created; see `Scopes.demand`. */
   readonly newScopes = new Map<string, number>();
+  /** What joined the ledger, for the page that says when. */
+  readonly ledgerEntries: LedgerEntry[] = [];
   #counter: number;
-  #ledgerKeys: Uint8Array[] = [];
 
   constructor(store: StoreRow, now: number) {
     this.store = store;
@@ -47,19 +48,6 @@ export class Turn {
 
   get counter(): number {
     return this.#counter;
-  }
-
-  /** Remembers that a key joined the ledger, for the page that says when. */
-  addLedgerKey(key: Uint8Array): void {
-    this.#ledgerKeys.push(key);
-  }
-
-  takeLedgerPage(): Uint8Array | undefined {
-    if (this.#ledgerKeys.length === 0) return undefined;
-    const page = new Uint8Array(this.#ledgerKeys.length * DEDUPE_KEY_BYTES);
-    for (const [i, key] of this.#ledgerKeys.entries()) page.set(key, i * DEDUPE_KEY_BYTES);
-    this.#ledgerKeys = [];
-    return page;
   }
 }
 
@@ -86,8 +74,9 @@ export class TurnKeeper {
   }
 
   end(turn: Turn): void {
-    const page = turn.takeLedgerPage();
-    if (page !== undefined) this.#addLedgerPage.run(turn.tick(), turn.now, page);
+    if (turn.ledgerEntries.length > 0) {
+      this.#addLedgerPage.run(turn.tick(), turn.now, ledgerPage(turn.ledgerEntries));
+    }
     if (turn.counter !== turn.store.counter) this.#writeCounter.run(turn.counter);
   }
 }
