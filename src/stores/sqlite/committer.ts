@@ -1,8 +1,8 @@
 /**
- * Group commit: what is asked for in one turn of the event loop is written in one transaction.
+ * Group commit: what is asked for in a few turns of the event loop is written in one transaction.
  *
- * A commit costs a write to the disk whatever is in it, so the calls of all webhooks, workers and passes that run in
- * one turn share it. Each call is answered after the commit, and fails by itself.
+ * A commit costs a write to the disk whatever is in it, so the calls of all webhooks, workers and passes that come
+ * within these turns share it. Each call is answered after the commit, and fails by itself.
  *
  * @module
  */
@@ -14,6 +14,14 @@ import { type Turn, TurnKeeper } from "./turn.ts";
 
 /** How often a transaction is begun again while another process is in the way, each after the driver's own wait. */
 const BEGIN_TRIES = 20;
+
+/**
+ * How many turns of the event loop a transaction waits for company. Two at least: who batches calls in turns of its own,
+ * as the engine does, comes a turn late. Under load each turn brings requests that were waiting in their sockets, and a
+ * transaction of twice as many calls costs each of them half; without load a turn takes a few microseconds.
+ */
+const LEAST_TURNS = 2;
+const MOST_TURNS = 4;
 
 interface Job {
   /** Whether it runs code of the user's, and so may not run a second time. */
@@ -101,13 +109,22 @@ export class Committer {
 
   async #flush(): Promise<void> {
     while (this.#queue.length > 0) {
-      await nextTurn();
+      await this.#gathered();
       // The user's code comes last, so that what failed before it can still be run again.
       let jobs = this.#queue.toSorted((a, b) => Number(a.guarded) - Number(b.guarded));
       this.#queue = [];
       while (jobs.length > 0) jobs = await this.#transaction(jobs);
     }
     this.#flushing = undefined;
+  }
+
+  /** Resolves when a turn of the event loop brought nothing more, or after so many that waiting would be felt. */
+  async #gathered(): Promise<void> {
+    for (let turns = 1, before = 0; ; turns += 1) {
+      before = this.#queue.length;
+      await nextTurn();
+      if (turns >= MOST_TURNS || (turns >= LEAST_TURNS && this.#queue.length === before)) return;
+    }
   }
 
   /** Returns the jobs that have to run again, because another's failure took the transaction with it. */
