@@ -222,7 +222,8 @@ export const DEDUPE_KEY_BYTES = 16;
 export function dedupeKey(ref: ObjectRef, eventId: string): Uint8Array {
   const parts = [ref.provider, ref.connection, ref.resource, ref.id, eventId];
   const text = parts.map((part) => `${part.length}:${part}`).join("");
-  return hash("sha256", text, "buffer").subarray(0, DEDUPE_KEY_BYTES);
+  // By way of hex, because a digest as a buffer is memory of its own outside the heap, and slow to get and to collect.
+  return Buffer.from(hash("sha256", text, "hex").slice(0, 2 * DEDUPE_KEY_BYTES), "hex");
 }
 
 export function routeOf(scope: Pick<Scope, "provider" | "resource">): string {
