@@ -54,7 +54,7 @@ export interface SqliteStoreOptions {
   readonly path: string;
   /**
    * Most bytes the database may take; without it, the disk is the limit. At the limit writes reject with `STORE_FULL`
-   * until there is room again. The write-ahead log (some 32 MiB at times) is not counted. At least 1 MiB.
+   * until there is room again. The write-ahead log (some 16 MiB at times) is not counted. At least 1 MiB.
    */
   readonly maxBytes?: number | undefined;
 }
