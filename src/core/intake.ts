@@ -166,10 +166,9 @@ export class Intake {
   }
 
   #targets(provider: AnyProvider, event: ValidEvent): Route[] {
-    const { hooks, routes } = this.#options;
+    const { hooks } = this.#options;
     const { resource, objectId } = event;
-    const names = resource === "*" ? Object.keys(provider.resources) : [resource];
-    const known = names.flatMap((name) => routes.find(provider.name, name) ?? []);
+    const known = this.#routesOf(provider, resource);
     if (objectId !== "") {
       if (resource === "*")
         throw new TrueupError("EVENT_INVALID", 'an event about `resource: "*"` cannot name an object');
@@ -184,6 +183,13 @@ export class Intake {
       });
     }
     return listed;
+  }
+
+  #routesOf(provider: AnyProvider, resource: string): Route[] {
+    const { routes } = this.#options;
+    if (resource === "*") return routes.all().filter((route) => route.provider === provider);
+    const route = routes.find(provider.name, resource);
+    return route === undefined ? [] : [route];
   }
 
   #entry(ref: ObjectRef, event: ValidEvent, origin: Origin): AppendEntry {
