@@ -24,7 +24,8 @@ const PAGE_BYTES = 4_096;
  */
 const CHECKPOINT_PAGES = 4_000;
 
-const CACHE_KIB = 32_768;
+/** 16 MiB more would make work on scattered objects some 6 % faster; the system's own cache holds the file too. */
+const CACHE_KIB = 16_384;
 
 /** The result codes that are told apart; the lower byte of an extended code is the code itself. */
 const SQLITE = {
