@@ -213,7 +213,7 @@ describe("start and stop", () => {
         path,
         handler: (change) => void copy.set(change.ref.id, change.object?.text ?? ""),
       }).engine;
-    for (let cycle = 0; cycle < 8; cycle += 1) {
+    for (let cycle = 0; cycle < 8 || sent <= 40; cycle += 1) {
       const engine = worker();
       const handled = next(engine, "change.handled");
       await engine.start();
