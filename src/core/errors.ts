@@ -128,7 +128,8 @@ export class SchemaError extends TrueupError<"SCHEMA_MISMATCH"> {
 
 /**
  * Thrown by a handler or a `fetch`: try again, but not before `delayMs` has passed.
- * It is not an attempt: work that asks for it again and again is never dead-lettered for that.
+ * It is not an attempt: work that asks for it again and again is never dead-lettered for that. Delays over 30 days are
+ * taken for 30 days.
  */
 export class RetryLaterError extends TrueupError<"RETRY_LATER"> {
   override readonly name = "RetryLaterError";

@@ -132,6 +132,10 @@ async function readPage(
     if (row instanceof Error) unreadable.push(row);
     else rows.set(row.id, row);
   }
+  if (rows.size === 0 && unreadable.length > 0) {
+    const why = `no row of the list of ${scope.provider}.${scope.resource} has an id that can be read`;
+    throw new TrueupError("LIST_INVALID", why, { cause: unreadable[0] });
+  }
   return {
     mark,
     rows: [...rows.values()],

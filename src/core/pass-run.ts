@@ -9,7 +9,7 @@ import type { ApiClients } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines } from "./deadline.ts";
 import { sweepDeletes } from "./delete-sweep.ts";
-import { HttpError } from "./errors.ts";
+import { HttpError, TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { Hooks, PassRef } from "./hooks.ts";
@@ -161,8 +161,11 @@ export class PassRun {
         await sweepDeletes(this.#repairContext(state, state.counts, () => state));
     } catch (thrown) {
       await this.#settled();
+      // A list that runs in a circle is read from its start the next time, and not from within the circle.
+      if (thrown instanceof TrueupError && thrown.code === "CURSOR_REPEATED")
+        await this.#anew().catch(() => {});
       // What was counted since the last page is kept; a lost lock must not write, and neither need a failed store.
-      await this.#saveProgress(state).catch(() => {});
+      else await this.#saveProgress(state).catch(() => {});
       if (this.#request.signal.aborted) return false;
       throw thrown;
     }

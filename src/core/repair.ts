@@ -242,8 +242,8 @@ async function tallyFetched(
     await learnRow(context, entry, result.index);
   } else if (result.kind === "handled") {
     if (result.change === "upsert" && !result.regressed) counts[found] += 1;
-  } else if (entry.comparison === "missing" || entry.comparison === "stale") {
-    counts[found] += 1;
+  } else if (entry.comparison !== "unclear") {
+    counts[found] += 1; // it differs, whatever became of the repair: it failed, or the API is given time (I4)
   }
 }
 

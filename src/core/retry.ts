@@ -40,8 +40,9 @@ export function afterFailure(
   unanswered = 0,
 ): AfterFailure {
   if (error instanceof RateLimitError)
-    return { kind: "pause", why: "rate-limit", delayMs: error.retryAfterMs };
-  if (error instanceof RetryLaterError) return { kind: "retry", delayMs: error.delayMs, counts: false };
+    return { kind: "pause", why: "rate-limit", delayMs: bounded(error.retryAfterMs) };
+  if (error instanceof RetryLaterError)
+    return { kind: "retry", delayMs: bounded(error.delayMs), counts: false };
   if (error instanceof SchemaError) return { kind: "dead" };
   switch (error instanceof TrueupError ? error.code : undefined) {
     case "REJECTED":
@@ -79,6 +80,13 @@ export function isUnanswered(error: Error): boolean {
 /** The same of a failure as it was recorded. */
 export function wasUnanswered(code: string): boolean {
   return code === "NETWORK" || code === "API_TIMEOUT" || /^HTTP_5\d\d$/.test(code);
+}
+
+/** A delay may come from an answer's headers: no stranger's number decides that work is never done. */
+const MAX_DELAY_MS = 30 * 86_400_000;
+
+function bounded(delayMs: number): number {
+  return Math.min(Math.ceil(delayMs), MAX_DELAY_MS);
 }
 
 /** Exponential with full jitter: a herd that failed together does not come back together. */

@@ -42,13 +42,14 @@ export class ShrinkGuard {
   /**
    * A fetch found an object gone, unannounced.
    * @param countIndexed asked once for each suspicion, and only when it grows
-   * @returns how many there are, and of how many, where that is too much; `undefined` where it is not
+   * @returns how many there are, and of how many, where that is too much (`news`: for the first of each hundred);
+   *   `undefined` where it is not
    */
   async gone(
     resource: AnyResource,
     scope: Scope,
     countIndexed: () => Promise<number>,
-  ): Promise<{ readonly gone: number; readonly indexed: number } | undefined> {
+  ): Promise<{ readonly gone: number; readonly indexed: number; readonly news: boolean } | undefined> {
     const key = keyOf(scope);
     const suspicion = this.#suspicions.get(key) ?? { gone: 0, indexed: undefined };
     this.#suspicions.set(key, suspicion);
@@ -56,7 +57,8 @@ export class ShrinkGuard {
     if (suspicion.gone <= deletesAllowed(resource, 0)) return undefined;
     suspicion.indexed ??= await countIndexed();
     const { gone, indexed } = suspicion;
-    return gone > deletesAllowed(resource, indexed) ? { gone, indexed } : undefined;
+    const tooMany = gone - deletesAllowed(resource, indexed);
+    return tooMany > 0 ? { gone, indexed, news: tooMany % 100 === 1 } : undefined;
   }
 }
 

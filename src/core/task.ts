@@ -302,14 +302,17 @@ export class TaskRunner {
     const { provider, connection, resource } = claim.ref;
     const held = await guard.gone(route.resource, claim.ref, () => store.countPresent(claim.ref));
     if (held === undefined) return;
-    hooks.emit("deletes.suppressed", {
-      provider,
-      connection,
-      resource,
-      count: held.gone,
-      indexed: held.indexed,
-      samples: [claim.ref.id],
-    });
+    if (held.news) {
+      const { gone: count, indexed } = held;
+      hooks.emit("deletes.suppressed", {
+        provider,
+        connection,
+        resource,
+        count,
+        indexed,
+        samples: [claim.ref.id],
+      });
+    }
     throw new TrueupError(
       "DELETES_SUPPRESSED",
       `${held.gone} objects of ${route.name} are gone and no event announced it: this looks like lost access, so ${describeRef(claim.ref)} is not treated as deleted`,

@@ -105,9 +105,21 @@ function doubtObject(
   if (claim.hint !== "delete" && againstHint !== undefined && againstHint < 0) {
     return { reason: "the API has an older version than an event announced", regressed };
   }
+  if (claim.hint !== "delete" && announcedOnly(resource, claim, evidence)) {
+    return { reason: "an event announced a version, and the API has none yet", regressed };
+  }
   if (behindTombstone) return { reason: "the API has an object whose deletion was handed over", regressed };
   if (behindIndex) return { reason: "the API has an older version than was handed over", regressed };
   return undefined;
+}
+
+/** Some providers have no version of an object before its first change, and announce that change before they commit it. */
+function announcedOnly(
+  resource: AnyResource,
+  claim: Claim,
+  evidence: Evidence & { kind: "object" },
+): boolean {
+  return resource.versionOf !== undefined && evidence.version === null && claim.hintVersion !== undefined;
 }
 
 function judgeGone(resource: AnyResource, claim: Claim): Verdict {
@@ -143,10 +155,13 @@ function judgeObject(
   };
   // Where a handler may have begun with another state, the copy may hold that one, though the index and the API agree.
   if (!claim.forced && !claim.begun && index?.state === "present") {
+    // An equal version is believed only where no event says that something happened: versions can lie.
+    const quiet = claim.eventCount === 0;
     if (index.revision !== resource.revision) {
-      if (resource.onRevision === "adopt" && !versionsDiffer(resource, index.version, evidence.version))
-        return { kind: "unchanged", index: next };
-    } else if (sameContent(index, evidence) || trustedVersion(resource, index, evidence)) {
+      const adopts =
+        resource.onRevision === "adopt" && !versionsDiffer(resource, index.version, evidence.version);
+      if (quiet && adopts) return { kind: "unchanged", index: next };
+    } else if (sameContent(index, evidence) || (quiet && trustedVersion(resource, index, evidence))) {
       return { kind: "unchanged", index: next };
     }
   }
@@ -197,7 +212,7 @@ function latest(
 /** How a row of a list compares with the index. */
 export type RowComparison =
   | "same"
-  /** The same object under hashes of an earlier revision: the new ones are taken over quietly. */
+  /** The same object, whose hash is not known or of an earlier revision: the row's is taken over quietly. */
   | "adopted"
   | "missing"
   | "stale"
@@ -220,7 +235,8 @@ export function compareRow(
     return adopts ? "adopted" : "stale";
   }
   if (resource.compare === "version" && order === 0) return "same";
-  if (trustedVersion(resource, index, row)) return "same";
+  // Once: with the hash that is learned here, content decides from now on.
+  if (trustedVersion(resource, index, row)) return "adopted";
   if (sameContent(index, row)) return "same";
   if (order !== undefined && order < 0) return "regressed";
   const comparable = index.rowHash !== null || index.hash === null || (order !== undefined && order > 0);

@@ -39,7 +39,7 @@ describe("objects that are gone and that nobody announced", () => {
   test("should be held when they are too many, and say of how many", async () => {
     const guard = new ShrinkGuard();
     for (let i = 0; i < 3; i += 1) expect(await askFor(guard, 10)).toBeUndefined();
-    expect(await askFor(guard, 10)).toEqual({ gone: 4, indexed: 10 });
+    expect(await askFor(guard, 10)).toEqual({ gone: 4, indexed: 10, news: true });
   });
 
   test("should be measured by what there was, not by what they leave", async () => {

@@ -133,14 +133,14 @@ describe("a version without content, which adopt() recorded", () => {
   test("should be believed as long as the provider's is the same", () => {
     expect(kindOf({ index: adopted }, fetched(5))).toBe("unchanged");
     expect(indexAfter({ index: adopted }, fetched(5))).toMatchObject({ version: "n:5", hash: ada });
-    expect(compareRow(resource, adopted, row(5))).toBe("same");
+    expect(compareRow(resource, adopted, row(5))).toBe("adopted");
   });
 
   test("should be believed though the copy writes it otherwise", () => {
     const dated = resourceOf({ versionOf: (contact): Version => `2024-05-0${contact.rev}T10:00:00Z` });
     const index = entryOf({ version: "d:2024-05-05T10:00:00.000Z" });
     expect(kindOf({ index }, fetched(5, "Ada", dated), dated)).toBe("unchanged");
-    expect(compareRow(dated, index, row(5, "Ada", dated))).toBe("same");
+    expect(compareRow(dated, index, row(5, "Ada", dated))).toBe("adopted");
     expect(compareRow(dated, index, row(6, "Ada", dated))).toBe("stale");
   });
 
@@ -148,6 +148,10 @@ describe("a version without content, which adopt() recorded", () => {
     expect(kindOf({ index: adopted }, fetched(6))).toBe("handle");
     expect(kindOf({ index: entryOf() }, fetched(undefined))).toBe("handle");
     expect(compareRow(resource, adopted, row(6))).toBe("stale");
+  });
+
+  test("should not be believed where an event says that something happened", () => {
+    expect(kindOf({ index: adopted, eventCount: 1 }, fetched(5))).toBe("handle");
   });
 
   test("should be a trust that ends once the content is known", () => {
