@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { HttpError } from "trueup";
+import { HttpError, RetryLaterError } from "trueup";
 import { counting, next, notesEngine } from "./notes.ts";
 
 const down = () => {
@@ -37,5 +37,24 @@ describe("an outage of the provider", () => {
     await engine.drain();
     expect([...copy.keys()]).toEqual(["good"]);
     expect((await engine.status()).pauses).toEqual([]);
+  });
+});
+
+describe("a delay that somebody else chose", () => {
+  it("is bounded: an absurd one neither breaks the store nor parks the object for ever (I10)", async () => {
+    const { engine, seen, world } = notesEngine({
+      handler: () => {
+        if (seen.length === 1) throw new RetryLaterError(1e18);
+      },
+    });
+    world.put("n1", "text");
+    await engine.start();
+    const failed = next(engine, "change.failed");
+    await engine.trigger("notes.note", ["n1"]);
+    expect((await failed).retryInMs).toBe(30 * 86_400_000);
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      complete: true,
+      listed: 1,
+    });
   });
 });
