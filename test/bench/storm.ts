@@ -1,6 +1,6 @@
 /** 20,000 events over 1,000 objects while the API stands still: what that costs in requests and handler runs. */
 import { join } from "node:path";
-import { defineProvider, defineResource, hmacSignature, SyncEngine } from "trueup";
+import { defineProvider, defineResource, headerToken, hmacSignature, SyncEngine } from "trueup";
 import { sqliteStore } from "trueup/sqlite";
 import { makeRequests, SECRET, sendAll } from "./load.ts";
 import { createServer } from "node:http";
@@ -68,9 +68,69 @@ async function stormOnce(batch: boolean): Promise<StormResult> {
   return { requests, handled };
 }
 
+const RATE = 100;
+const STORM_MS = 10_000;
+
+/**
+ * The same storm over ten seconds, each event telling of a change, while the API takes 100 requests/s. Every object
+ * changes every half second, so when the storm ends all of them have to be fetched once more: that is the bound.
+ */
+async function stormLimited(): Promise<{ readonly overBound: number; readonly overRate: number }> {
+  using directory = temporaryDirectory();
+  const versions = new Map<string, number>();
+  const seen = new Map<string, number>();
+  let requests = 0;
+  const provider = defineProvider({
+    name: "bench",
+    api: { baseUrl: "http://127.0.0.1/", rateLimit: { requests: RATE, perMs: 1_000 } },
+    webhook: { verify: headerToken({ header: "x-token", secret: SECRET }), events: ({ json }) => json },
+    resources: {
+      thing: defineResource({
+        schema: thingSchema,
+        idOf: (thing) => thing.id,
+        fetch: (id, { limited }) =>
+          limited(async () => {
+            requests += 1;
+            return { id, version: versions.get(id), name: "changing" };
+          }),
+      }),
+    },
+  });
+  const engine = new SyncEngine({
+    providers: [provider],
+    store: sqliteStore({ path: join(directory.path, "storm.db") }),
+    logger: quiet,
+  });
+  engine.handle("bench.thing", (change) => void seen.set(change.ref.id, change.object?.version ?? 0));
+  await engine.start();
+  const receiver = engine.webhook("bench");
+  const startedAt = performance.now();
+  for (let sent = 0; sent < EVENTS;) {
+    const due = Math.min(EVENTS, Math.floor((EVENTS * (performance.now() - startedAt)) / STORM_MS));
+    for (; sent < due; sent += 1) {
+      const id = `obj_${sent % OBJECTS}`;
+      versions.set(id, sent);
+      const body = JSON.stringify([{ id: `evt_${sent}`, resource: "thing", objectId: id }]);
+      await receiver.fetch(
+        new Request("http://bench/hooks", { method: "POST", body, headers: { "x-token": SECRET } }),
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  const { idle } = await engine.drain({ timeoutMs: 120_000 });
+  const elapsedMs = performance.now() - startedAt;
+  await engine.stop();
+  const behind = [...versions].filter(([id, version]) => seen.get(id) !== version).length;
+  if (!idle || behind > 0) throw new Error(`${behind} objects are behind`);
+  const changedAfterTheirFetch = OBJECTS - (RATE * (STORM_MS / (EVENTS / OBJECTS))) / 1_000;
+  const boundMs = STORM_MS + (changedAfterTheirFetch / RATE) * 1_000;
+  return { overBound: elapsedMs / boundMs, overRate: requests / ((elapsedMs / 1_000) * RATE) };
+}
+
 export async function storm(): Promise<Row[]> {
   const single = await stormOnce(false);
   const batched = await stormOnce(true);
+  const limited = await stormLimited();
   return [
     { what: "storm, fetches per object", value: single.requests / OBJECTS, goal: "≤ 1.1" },
     { what: "storm, handler runs per object", value: single.handled / OBJECTS, goal: "1" },
@@ -80,5 +140,11 @@ export async function storm(): Promise<Row[]> {
       value: batched.handled / OBJECTS,
       goal: "1",
     },
+    {
+      what: "storm at 100 requests/s, time until in sync ÷ its bound",
+      value: limited.overBound,
+      goal: "≤ 1.1",
+    },
+    { what: "storm at 100 requests/s, requests ÷ (time × rate)", value: limited.overRate, goal: "≤ 1" },
   ];
 }
