@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import type { Hint } from "../../core/event.ts";
 import { mergeHints, type MergedHint, NO_HINT } from "../../core/hint.ts";
 import { invalidOption } from "../../core/errors.ts";
@@ -15,6 +15,7 @@ import type { Ledger } from "./ledger.ts";
 import { kindOf, type Lanes, laneOf } from "./lanes.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** What an append has to know of its object. */
 interface ObjectRow {
@@ -40,44 +41,59 @@ export class Appender {
   readonly #lanes: Lanes;
   readonly #events: Events;
   readonly #ledger: Ledger;
-  readonly #find: StatementSync;
-  readonly #insert: StatementSync;
-  readonly #dirty: StatementSync;
-  readonly #again: StatementSync;
-  readonly #move: StatementSync;
-  readonly #lease: StatementSync;
-  readonly #sinceLease: StatementSync;
+  readonly #find: Statement;
+  readonly #insert: Statement;
+  readonly #dirty: Statement;
+  readonly #again: Statement;
+  readonly #move: Statement;
+  readonly #lease: Statement;
+  readonly #sinceLease: Statement;
 
   constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events; ledger: Ledger }) {
     this.#scopes = parts.scopes;
     this.#lanes = parts.lanes;
     this.#events = parts.events;
     this.#ledger = parts.ledger;
-    this.#find = db.prepare(`
+    this.#find = prepare(
+      db,
+      `
       SELECT n, touched, not_before, lane, due, generation, forced, dead, hint, hint_version, hint_order, head,
         event_count
-      FROM trueup_object WHERE scope = ? AND id = ?`);
-    this.#insert = db.prepare(`
+      FROM trueup_object WHERE scope = ? AND id = ?`,
+    );
+    this.#insert = prepare(
+      db,
+      `
       INSERT INTO trueup_object (scope, id, touched, lane, due, dirty_since, generation, forced, origin, hint,
         hint_version, hint_order, head, event_count)
-      VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?3, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`);
+      VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?3, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
+    );
     // A clean object becomes dirty, and a dead one dirty afresh; what is kept of the dead one is bound by the caller.
-    this.#dirty = db.prepare(`
+    this.#dirty = prepare(
+      db,
+      `
       UPDATE trueup_object SET touched = ?2, lane = ?3, due = ?4, dirty_since = ?5, generation = ?2, attempts = 0,
         lags = 0, forced = ?6, dead = NULL, origin = ?7, hint = ?8, hint_version = ?9, hint_order = ?10, head = ?11,
         event_count = ?12, error = NULL
-      WHERE n = ?1`);
+      WHERE n = ?1`,
+    );
     // No column of an index, so that no index is written.
-    this.#again = db.prepare(`
+    this.#again = prepare(
+      db,
+      `
       UPDATE trueup_object SET touched = ?2, generation = ?2, forced = ?3, hint = ?4, hint_version = ?5,
         hint_order = ?6, head = ?7, event_count = ?8
-      WHERE n = ?1`);
-    this.#move = db.prepare("UPDATE trueup_object SET lane = ? WHERE n = ?");
-    this.#lease = db.prepare("SELECT since_hint, since_version, since_order FROM trueup_lease WHERE n = ?");
-    this.#sinceLease = db.prepare(`
+      WHERE n = ?1`,
+    );
+    this.#move = prepare(db, "UPDATE trueup_object SET lane = ? WHERE n = ?");
+    this.#lease = prepare(db, "SELECT since_hint, since_version, since_order FROM trueup_lease WHERE n = ?");
+    this.#sinceLease = prepare(
+      db,
+      `
       UPDATE trueup_lease SET since = coalesce(since, ?2), since_origin = coalesce(since_origin, ?3), since_hint = ?4,
         since_version = ?5, since_order = ?6, since_count = since_count + ?7
-      WHERE n = ?1`);
+      WHERE n = ?1`,
+    );
   }
 
   append(turn: Turn, entries: readonly AppendEntry[]): AppendResult[] {

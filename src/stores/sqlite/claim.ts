@@ -4,12 +4,13 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { type Claim, type ClaimRequest, type LaneKind, REPAIR_AGING_MS } from "../../core/store.ts";
 import type { Lanes, ReadyLane } from "./lanes.ts";
 import type { Leases } from "./leases.ts";
 import { WORK_COLUMNS, type WorkRow } from "./rows.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** What is due in a lane, oldest first: as much as was asked for, and whether there may be more. */
 interface Due {
@@ -37,21 +38,24 @@ interface Candidate {
 export class Claimer {
   readonly #lanes: Lanes;
   readonly #leases: Leases;
-  readonly #due: StatementSync;
-  readonly #another: StatementSync;
-  readonly #heads: StatementSync;
+  readonly #due: Statement;
+  readonly #another: Statement;
+  readonly #heads: Statement;
 
   constructor(db: DatabaseSync, parts: { lanes: Lanes; leases: Leases }) {
     this.#lanes = parts.lanes;
     this.#leases = parts.leases;
-    this.#due = db.prepare(`SELECT ${WORK_COLUMNS} ${WAITING} LIMIT ?3`);
-    this.#another = db.prepare(`SELECT 1 ${WAITING} LIMIT 1 OFFSET ?3`);
+    this.#due = prepare(db, `SELECT ${WORK_COLUMNS} ${WAITING} LIMIT ?3`);
+    this.#another = prepare(db, `SELECT 1 ${WAITING} LIMIT 1 OFFSET ?3`);
     // The first of each lane, for claims over many lanes: one statement costs a quarter of one for each.
     const inLane = WAITING.replace("?1", "lane.value");
-    this.#heads = db.prepare(`
+    this.#heads = prepare(
+      db,
+      `
       SELECT ${WORK_COLUMNS}, EXISTS (SELECT 1 ${inLane} LIMIT 1 OFFSET 1) AS more
       FROM (SELECT key, value FROM json_each(?1)) AS lane LEFT JOIN trueup_object AS o ON o.n = (SELECT w.n ${inLane} LIMIT 1)
-      ORDER BY lane.key`);
+      ORDER BY lane.key`,
+    );
   }
 
   claim(turn: Turn, request: ClaimRequest): Claim[] {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { invalidOption } from "../../core/errors.ts";
 import type { DeadLetterFilter, DeadRecord } from "../../core/store.ts";
 import type { Events } from "./events.ts";
@@ -12,6 +12,7 @@ import type { Lanes } from "./lanes.ts";
 import { toFailure } from "./rows.ts";
 import type { ScopeRow, Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 interface DeadRow {
   readonly n: number;
@@ -33,39 +34,54 @@ export class DeadLetters {
   readonly #lanes: Lanes;
   readonly #events: Events;
   readonly #maxEvents: number;
-  readonly #page: StatementSync;
-  readonly #lanesOf: StatementSync;
-  readonly #retry: StatementSync;
-  readonly #heads: StatementSync;
-  readonly #discard: StatementSync;
-  readonly #unknownPresent: StatementSync;
-  readonly #makeUnknown: StatementSync;
+  readonly #page: Statement;
+  readonly #lanesOf: Statement;
+  readonly #retry: Statement;
+  readonly #heads: Statement;
+  readonly #discard: Statement;
+  readonly #unknownPresent: Statement;
+  readonly #makeUnknown: Statement;
 
   constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events; maxEvents: number }) {
     this.#scopes = parts.scopes;
     this.#lanes = parts.lanes;
     this.#events = parts.events;
     this.#maxEvents = parts.maxEvents;
-    this.#page = db.prepare(`
+    this.#page = prepare(
+      db,
+      `
       SELECT n, scope, id, error, attempts, event_count, head, dirty_since FROM trueup_object
-      WHERE ${MATCHES} AND (scope, n) > (?3, ?4) ORDER BY scope, n LIMIT ?5`);
-    this.#lanesOf = db.prepare(`SELECT DISTINCT lane FROM trueup_object WHERE ${MATCHES}`);
-    this.#retry = db.prepare(`
+      WHERE ${MATCHES} AND (scope, n) > (?3, ?4) ORDER BY scope, n LIMIT ?5`,
+    );
+    this.#lanesOf = prepare(db, `SELECT DISTINCT lane FROM trueup_object WHERE ${MATCHES}`);
+    this.#retry = prepare(
+      db,
+      `
       UPDATE trueup_object SET dead = NULL, due = ?3, dirty_since = ?3, attempts = 0, lags = 0, error = NULL
-      WHERE ${MATCHES}`);
-    this.#heads = db.prepare(`SELECT head FROM trueup_object WHERE ${MATCHES} AND head IS NOT NULL`);
+      WHERE ${MATCHES}`,
+    );
+    this.#heads = prepare(db, `SELECT head FROM trueup_object WHERE ${MATCHES} AND head IS NOT NULL`);
     // Where a handler may have begun, nothing is known any more of what the user's copy holds.
-    this.#unknownPresent = db.prepare(`
+    this.#unknownPresent = prepare(
+      db,
+      `
       SELECT scope, count(*) AS objects FROM trueup_object
-      WHERE ${MATCHES} AND begun = 1 AND state IS NOT 'present' GROUP BY scope`);
-    this.#makeUnknown = db.prepare(`
+      WHERE ${MATCHES} AND begun = 1 AND state IS NOT 'present' GROUP BY scope`,
+    );
+    this.#makeUnknown = prepare(
+      db,
+      `
       UPDATE trueup_object SET state = 'present', version = NULL, hash = NULL, row_hash = NULL,
         revision = coalesce(revision, 0), evidence = coalesce(evidence, 0)
-      WHERE ${MATCHES} AND begun = 1`);
-    this.#discard = db.prepare(`
+      WHERE ${MATCHES} AND begun = 1`,
+    );
+    this.#discard = prepare(
+      db,
+      `
       UPDATE trueup_object SET dead = NULL, lane = NULL, dirty_since = ?3, attempts = 0, lags = 0, forced = 0,
         origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0, error = NULL
-      WHERE ${MATCHES}`);
+      WHERE ${MATCHES}`,
+    );
   }
 
   list(

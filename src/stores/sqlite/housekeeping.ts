@@ -4,12 +4,13 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { connectionKey } from "../../core/store.ts";
 import type { Events } from "./events.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** How many rows of each kind one slice deletes. */
 const SLICE = 500;
@@ -18,32 +19,38 @@ export class Housekeeping {
   readonly #scopes: Scopes;
   readonly #events: Events;
   readonly #ledger: Ledger;
-  readonly #deleteEvents: StatementSync;
-  readonly #deleteEmpty: StatementSync;
-  readonly #deleteLocks: StatementSync;
-  readonly #deletePauses: StatementSync;
-  readonly #forgetting: StatementSync[];
-  readonly #scopesChanged: StatementSync;
-  readonly #deleteCheckpoints: StatementSync;
-  readonly #forgotten: StatementSync;
-  readonly #objects: StatementSync;
-  readonly #deleteObject: StatementSync;
-  readonly #deleteScope: StatementSync;
+  readonly #deleteEvents: Statement;
+  readonly #deleteEmpty: Statement;
+  readonly #deleteLocks: Statement;
+  readonly #deletePauses: Statement;
+  readonly #forgetting: Statement[];
+  readonly #scopesChanged: Statement;
+  readonly #deleteCheckpoints: Statement;
+  readonly #forgotten: Statement;
+  readonly #objects: Statement;
+  readonly #deleteObject: Statement;
+  readonly #deleteScope: Statement;
 
   constructor(db: DatabaseSync, parts: { scopes: Scopes; events: Events; ledger: Ledger }) {
     this.#scopes = parts.scopes;
     this.#events = parts.events;
     this.#ledger = parts.ledger;
-    this.#deleteEvents = db.prepare(`
-      DELETE FROM trueup_event WHERE at <= ? AND seq IN (SELECT seq FROM trueup_event ORDER BY seq LIMIT ${SLICE})`);
+    this.#deleteEvents = prepare(
+      db,
+      `
+      DELETE FROM trueup_event WHERE at <= ? AND seq IN (SELECT seq FROM trueup_event ORDER BY seq LIMIT ${SLICE})`,
+    );
     // The highest number stays taken, so that it is not given again while a pass may still mean the old one.
-    this.#deleteEmpty = db.prepare(`
+    this.#deleteEmpty = prepare(
+      db,
+      `
       DELETE FROM trueup_object WHERE n IN (
         SELECT n FROM trueup_object INDEXED BY trueup_object_empty
         WHERE state IS NULL AND due IS NULL AND dead IS NULL AND begun = 0 AND dirty_since <= ? LIMIT ${SLICE})
-      AND n < (SELECT max(n) FROM trueup_object)`);
-    this.#deleteLocks = db.prepare("DELETE FROM trueup_lock WHERE expires_at <= ?");
-    this.#deletePauses = db.prepare("DELETE FROM trueup_pause WHERE until <= ?");
+      AND n < (SELECT max(n) FROM trueup_object)`,
+    );
+    this.#deleteLocks = prepare(db, "DELETE FROM trueup_lock WHERE expires_at <= ?");
+    this.#deletePauses = prepare(db, "DELETE FROM trueup_pause WHERE until <= ?");
     this.#forgetting = [
       `DELETE FROM trueup_lease WHERE n IN (
          SELECT l.n FROM trueup_lease l JOIN trueup_object o ON o.n = l.n JOIN trueup_scope s ON s.n = o.scope
@@ -52,15 +59,16 @@ export class Housekeeping {
       "DELETE FROM trueup_lane WHERE provider = ? AND connection = ?",
       "DELETE FROM trueup_pause WHERE provider = ? AND connection = ?",
       "UPDATE trueup_scope SET forgotten = 1 WHERE provider = ? AND connection = ?",
-    ].map((sql) => db.prepare(sql));
-    this.#scopesChanged = db.prepare("UPDATE trueup_store SET scopes_changed = ?");
-    this.#deleteCheckpoints = db.prepare(
+    ].map((sql) => prepare(db, sql));
+    this.#scopesChanged = prepare(db, "UPDATE trueup_store SET scopes_changed = ?");
+    this.#deleteCheckpoints = prepare(
+      db,
       "DELETE FROM trueup_checkpoint WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1",
     );
-    this.#forgotten = db.prepare("SELECT n FROM trueup_scope WHERE forgotten IS NOT NULL LIMIT 1");
-    this.#objects = db.prepare(`SELECT n, head FROM trueup_object WHERE scope = ? LIMIT ${SLICE}`);
-    this.#deleteObject = db.prepare("DELETE FROM trueup_object WHERE n = ?");
-    this.#deleteScope = db.prepare("DELETE FROM trueup_scope WHERE n = ?");
+    this.#forgotten = prepare(db, "SELECT n FROM trueup_scope WHERE forgotten IS NOT NULL LIMIT 1");
+    this.#objects = prepare(db, `SELECT n, head FROM trueup_object WHERE scope = ? LIMIT ${SLICE}`);
+    this.#deleteObject = prepare(db, "DELETE FROM trueup_object WHERE n = ?");
+    this.#deleteScope = prepare(db, "DELETE FROM trueup_scope WHERE n = ?");
   }
 
   /** The connection is gone at once; its rows follow with {@link sweep}, so that this stays short for any number. */

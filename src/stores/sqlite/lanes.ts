@@ -7,10 +7,11 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import type { Scope } from "../../core/event.ts";
 import type { LaneKind } from "../../core/store.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** `held_until` of a connection that is paused until it is resumed. */
 const FOREVER = Number.MAX_SAFE_INTEGER;
@@ -32,53 +33,84 @@ export interface ReadyLane {
 type Route = Pick<Scope, "provider" | "resource">;
 
 export class Lanes {
-  readonly #insert: StatementSync;
-  readonly #heldUntil: StatementSync;
-  readonly #join: StatementSync;
-  readonly #wait: StatementSync;
-  readonly #promote: StatementSync;
-  readonly #front: StatementSync;
-  readonly #toBack: StatementSync;
-  readonly #leave: StatementSync;
-  readonly #hold: StatementSync;
-  readonly #free: StatementSync;
-  readonly #readyHeads: StatementSync;
-  readonly #waitingHeads: StatementSync;
+  readonly #insert: Statement;
+  readonly #heldUntil: Statement;
+  readonly #join: Statement;
+  readonly #wait: Statement;
+  readonly #promote: Statement;
+  readonly #front: Statement;
+  readonly #toBack: Statement;
+  readonly #leave: Statement;
+  readonly #hold: Statement;
+  readonly #free: Statement;
+  readonly #readyHeads: Statement;
+  readonly #waitingHeads: Statement;
 
   constructor(db: DatabaseSync) {
-    this.#insert = db.prepare(`
-      INSERT INTO trueup_lane (n, provider, connection, resource, repair, held_until) VALUES (?, ?, ?, ?, ?, ?)`);
-    this.#heldUntil = db.prepare(
+    this.#insert = prepare(
+      db,
+      `
+      INSERT INTO trueup_lane (n, provider, connection, resource, repair, held_until) VALUES (?, ?, ?, ?, ?, ?)`,
+    );
+    this.#heldUntil = prepare(
+      db,
       `SELECT coalesce(until, ${FOREVER}) AS until FROM trueup_pause WHERE provider = ? AND connection = ?`,
     );
-    this.#join = db.prepare(`
-      UPDATE trueup_lane SET turn = ?2, due = NULL WHERE n = ?1 AND turn IS NULL AND held_until <= ?3`);
-    this.#wait = db.prepare(`
+    this.#join = prepare(
+      db,
+      `
+      UPDATE trueup_lane SET turn = ?2, due = NULL WHERE n = ?1 AND turn IS NULL AND held_until <= ?3`,
+    );
+    this.#wait = prepare(
+      db,
+      `
       UPDATE trueup_lane SET due = max(?2, held_until)
-      WHERE n = ?1 AND turn IS NULL AND (due IS NULL OR due > max(?2, held_until))`);
-    this.#promote = db.prepare(`
+      WHERE n = ?1 AND turn IS NULL AND (due IS NULL OR due > max(?2, held_until))`,
+    );
+    this.#promote = prepare(
+      db,
+      `
       UPDATE trueup_lane SET turn = ?, due = NULL WHERE n IN (
-        SELECT n FROM trueup_lane WHERE provider = ? AND resource = ? AND due <= ? ORDER BY due LIMIT ${PROMOTIONS})`);
-    this.#front = db.prepare(`
+        SELECT n FROM trueup_lane WHERE provider = ? AND resource = ? AND due <= ? ORDER BY due LIMIT ${PROMOTIONS})`,
+    );
+    this.#front = prepare(
+      db,
+      `
       SELECT n, connection FROM trueup_lane
       WHERE provider = ? AND resource = ? AND repair = ? AND turn IS NOT NULL
         AND connection NOT IN (SELECT value FROM json_each(?))
-      ORDER BY turn LIMIT ?`);
-    this.#toBack = db.prepare("UPDATE trueup_lane SET turn = ? WHERE n IN (SELECT value FROM json_each(?))");
-    this.#leave = db.prepare(`
-      UPDATE trueup_lane SET turn = NULL, due = ${HEAD_DUE} WHERE n IN (SELECT value FROM json_each(?))`);
-    this.#hold = db.prepare(`
+      ORDER BY turn LIMIT ?`,
+    );
+    this.#toBack = prepare(db, "UPDATE trueup_lane SET turn = ? WHERE n IN (SELECT value FROM json_each(?))");
+    this.#leave = prepare(
+      db,
+      `
+      UPDATE trueup_lane SET turn = NULL, due = ${HEAD_DUE} WHERE n IN (SELECT value FROM json_each(?))`,
+    );
+    this.#hold = prepare(
+      db,
+      `
       UPDATE trueup_lane SET held_until = ?1, turn = NULL,
         due = CASE WHEN turn IS NOT NULL THEN ?1 WHEN due IS NOT NULL THEN max(due, ?1) END
-      WHERE provider = ?2 AND connection = ?3`);
-    this.#free = db.prepare(`
-      UPDATE trueup_lane SET held_until = 0, turn = NULL, due = ${HEAD_DUE} WHERE provider = ? AND connection = ?`);
-    this.#readyHeads = db.prepare(`
+      WHERE provider = ?2 AND connection = ?3`,
+    );
+    this.#free = prepare(
+      db,
+      `
+      UPDATE trueup_lane SET held_until = 0, turn = NULL, due = ${HEAD_DUE} WHERE provider = ? AND connection = ?`,
+    );
+    this.#readyHeads = prepare(
+      db,
+      `
       SELECT ${HEAD_DUE} AS due FROM trueup_lane
-      WHERE provider = ? AND resource = ? AND repair = ? AND turn IS NOT NULL ORDER BY turn`);
-    this.#waitingHeads = db.prepare(`
+      WHERE provider = ? AND resource = ? AND repair = ? AND turn IS NOT NULL ORDER BY turn`,
+    );
+    this.#waitingHeads = prepare(
+      db,
+      `
       SELECT due, ${HEAD_DUE} AS head FROM trueup_lane
-      WHERE provider = ? AND resource = ? AND due < ${FOREVER} ORDER BY due`);
+      WHERE provider = ? AND resource = ? AND due < ${FOREVER} ORDER BY due`,
+    );
   }
 
   create(scope: number, { provider, connection, resource }: Scope): void {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { type MergedHint, mergeHints } from "../../core/hint.ts";
 import type { Hint, Scope } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
@@ -12,6 +12,7 @@ import type { Events } from "./events.ts";
 import { kindOf, type Lanes } from "./lanes.ts";
 import { toIndex, type WorkRow } from "./rows.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** First and longest spread of objects whose lease was lost a second time or more. */
 const SPREAD_BASE_MS = 1_000;
@@ -46,30 +47,36 @@ export class Leases {
   readonly #events: Events;
   readonly #lanes: Lanes;
   readonly #maxEvents: number;
-  readonly #insert: StatementSync;
-  readonly #find: StatementSync;
-  readonly #endUntouched: StatementSync;
-  readonly #end: StatementSync;
-  readonly #open: StatementSync;
-  readonly #clear: StatementSync;
-  readonly #void: StatementSync;
+  readonly #insert: Statement;
+  readonly #find: Statement;
+  readonly #endUntouched: Statement;
+  readonly #end: Statement;
+  readonly #open: Statement;
+  readonly #clear: Statement;
+  readonly #void: Statement;
 
   constructor(db: DatabaseSync, parts: { events: Events; lanes: Lanes; maxEvents: number }) {
     this.#events = parts.events;
     this.#lanes = parts.lanes;
     this.#maxEvents = parts.maxEvents;
-    this.#insert = db.prepare("INSERT INTO trueup_lease (n, fence) VALUES (?, ?)");
-    this.#find = db.prepare("SELECT * FROM trueup_lease WHERE n = ?");
-    this.#endUntouched = db.prepare("DELETE FROM trueup_lease WHERE n = ? AND fence = ? AND since IS NULL");
-    this.#end = db.prepare("DELETE FROM trueup_lease WHERE n = ?");
-    this.#open = db.prepare(`
+    this.#insert = prepare(db, "INSERT INTO trueup_lease (n, fence) VALUES (?, ?)");
+    this.#find = prepare(db, "SELECT * FROM trueup_lease WHERE n = ?");
+    this.#endUntouched = prepare(db, "DELETE FROM trueup_lease WHERE n = ? AND fence = ? AND since IS NULL");
+    this.#end = prepare(db, "DELETE FROM trueup_lease WHERE n = ?");
+    this.#open = prepare(
+      db,
+      `
       SELECT l.*, o.lane, o.attempts, o.hint, o.hint_version, o.hint_order
-      FROM trueup_lease l JOIN trueup_object o ON o.n = l.n`);
-    this.#clear = db.prepare("DELETE FROM trueup_lease");
-    this.#void = db.prepare(`
+      FROM trueup_lease l JOIN trueup_object o ON o.n = l.n`,
+    );
+    this.#clear = prepare(db, "DELETE FROM trueup_lease");
+    this.#void = prepare(
+      db,
+      `
       UPDATE trueup_object SET touched = ?2, due = ?3, attempts = ?4, begun = 1, hint = ?5, hint_version = ?6,
         hint_order = ?7
-      WHERE n = ?1`);
+      WHERE n = ?1`,
+    );
   }
 
   /** Leases an object and makes the claim of it. */

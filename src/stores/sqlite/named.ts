@@ -4,11 +4,12 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { TrueupError } from "../../core/errors.ts";
 import type { Lock, Pause } from "../../core/store.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 interface LockRow {
   readonly fence: number;
@@ -17,37 +18,47 @@ interface LockRow {
 
 export class Named {
   readonly #lanes: Lanes;
-  readonly #getCheckpoint: StatementSync;
-  readonly #setCheckpoint: StatementSync;
-  readonly #deleteCheckpoint: StatementSync;
-  readonly #getLock: StatementSync;
-  readonly #setLock: StatementSync;
-  readonly #deleteLock: StatementSync;
-  readonly #getPause: StatementSync;
-  readonly #setPause: StatementSync;
-  readonly #deletePause: StatementSync;
-  readonly #pauses: StatementSync;
+  readonly #getCheckpoint: Statement;
+  readonly #setCheckpoint: Statement;
+  readonly #deleteCheckpoint: Statement;
+  readonly #getLock: Statement;
+  readonly #setLock: Statement;
+  readonly #deleteLock: Statement;
+  readonly #getPause: Statement;
+  readonly #setPause: Statement;
+  readonly #deletePause: Statement;
+  readonly #pauses: Statement;
 
   constructor(db: DatabaseSync, lanes: Lanes) {
     this.#lanes = lanes;
-    this.#getCheckpoint = db.prepare("SELECT value FROM trueup_checkpoint WHERE key = ?");
-    this.#setCheckpoint = db.prepare(
+    this.#getCheckpoint = prepare(db, "SELECT value FROM trueup_checkpoint WHERE key = ?");
+    this.#setCheckpoint = prepare(
+      db,
       `INSERT INTO trueup_checkpoint (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2`,
     );
-    this.#deleteCheckpoint = db.prepare("DELETE FROM trueup_checkpoint WHERE key = ?");
-    this.#getLock = db.prepare("SELECT fence, expires_at FROM trueup_lock WHERE name = ?");
-    this.#setLock = db.prepare(`
+    this.#deleteCheckpoint = prepare(db, "DELETE FROM trueup_checkpoint WHERE key = ?");
+    this.#getLock = prepare(db, "SELECT fence, expires_at FROM trueup_lock WHERE name = ?");
+    this.#setLock = prepare(
+      db,
+      `
       INSERT INTO trueup_lock (name, fence, expires_at) VALUES (?1, ?2, ?3)
-      ON CONFLICT DO UPDATE SET fence = ?2, expires_at = ?3`);
-    this.#deleteLock = db.prepare("DELETE FROM trueup_lock WHERE name = ? AND fence = ?");
-    this.#getPause = db.prepare("SELECT until FROM trueup_pause WHERE provider = ? AND connection = ?");
-    this.#setPause = db.prepare(`
+      ON CONFLICT DO UPDATE SET fence = ?2, expires_at = ?3`,
+    );
+    this.#deleteLock = prepare(db, "DELETE FROM trueup_lock WHERE name = ? AND fence = ?");
+    this.#getPause = prepare(db, "SELECT until FROM trueup_pause WHERE provider = ? AND connection = ?");
+    this.#setPause = prepare(
+      db,
+      `
       INSERT INTO trueup_pause (provider, connection, until, reason) VALUES (?1, ?2, ?3, ?4)
-      ON CONFLICT DO UPDATE SET until = ?3, reason = ?4`);
-    this.#deletePause = db.prepare("DELETE FROM trueup_pause WHERE provider = ? AND connection = ?");
-    this.#pauses = db.prepare(`
+      ON CONFLICT DO UPDATE SET until = ?3, reason = ?4`,
+    );
+    this.#deletePause = prepare(db, "DELETE FROM trueup_pause WHERE provider = ? AND connection = ?");
+    this.#pauses = prepare(
+      db,
+      `
       SELECT provider, connection, until, reason FROM trueup_pause WHERE until IS NULL OR until > ?
-      ORDER BY provider, connection`);
+      ORDER BY provider, connection`,
+    );
   }
 
   getCheckpoint(key: string): string | undefined {

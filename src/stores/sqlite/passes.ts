@@ -17,6 +17,7 @@ import type { Named } from "./named.ts";
 import { WORK_COLUMNS, type WorkRow } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** How many ids are looked through before others get a turn of the event loop. */
 const SLICE = 5_000;
@@ -39,48 +40,64 @@ export interface UnseenOptions {
 
 export class Passes {
   readonly #parts: Parts;
-  readonly #lease: StatementSync;
-  readonly #pending: StatementSync;
-  readonly #numbers: StatementSync;
-  readonly #number: StatementSync;
-  readonly #addPage: StatementSync;
-  readonly #pages: StatementSync;
-  readonly #deletePages: StatementSync;
-  readonly #highest: StatementSync;
+  readonly #lease: Statement;
+  readonly #pending: Statement;
+  readonly #numbers: Statement;
+  readonly #number: Statement;
+  readonly #addPage: Statement;
+  readonly #pages: Statement;
+  readonly #deletePages: Statement;
+  readonly #highest: Statement;
   readonly #slice: StatementSync;
-  readonly #isExtra: StatementSync;
+  readonly #isExtra: Statement;
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
     // Makes the object dirty in the repair lane, if it is clean and untouched, so that a crash leaves it due.
-    this.#lease = db.prepare(`
+    this.#lease = prepare(
+      db,
+      `
       INSERT INTO trueup_object (scope, id, touched, lane, due, dirty_since, generation, origin)
       VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?3, 'reconcile')
       ON CONFLICT (scope, id) DO UPDATE SET touched = ?3, lane = ?4, due = ?5, dirty_since = ?5, generation = ?3,
         attempts = 0, lags = 0, origin = 'reconcile'
       WHERE due IS NULL AND dead IS NULL AND touched <= ?6
-      RETURNING ${WORK_COLUMNS}`);
-    this.#pending = db.prepare(`
+      RETURNING ${WORK_COLUMNS}`,
+    );
+    this.#pending = prepare(
+      db,
+      `
       SELECT dead, EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n) AS leased, due
-      FROM trueup_object o WHERE scope = ? AND id = ?`);
-    this.#numbers = db.prepare(
+      FROM trueup_object o WHERE scope = ? AND id = ?`,
+    );
+    this.#numbers = prepare(
+      db,
       "SELECT n FROM trueup_object WHERE scope = ? AND id IN (SELECT value FROM json_each(?))",
     );
-    this.#number = db.prepare(`
+    this.#number = prepare(
+      db,
+      `
       INSERT INTO trueup_object (scope, id, dirty_since) SELECT ?, value, ? FROM json_each(?) WHERE true
-      ON CONFLICT DO NOTHING`);
-    this.#addPage = db.prepare(`
+      ON CONFLICT DO NOTHING`,
+    );
+    this.#addPage = prepare(
+      db,
+      `
       INSERT INTO trueup_pass_page (scope, pass, page, objects) VALUES (?1, ?2,
-        (SELECT coalesce(max(page), 0) + 1 FROM trueup_pass_page WHERE scope = ?1 AND pass = ?2), ?3)`);
-    this.#pages = db.prepare("SELECT objects FROM trueup_pass_page WHERE scope = ? AND pass = ?");
-    this.#deletePages = db.prepare("DELETE FROM trueup_pass_page WHERE scope = ? AND pass = ?");
-    this.#highest = db.prepare("SELECT coalesce(max(n), 0) AS n FROM trueup_object");
+        (SELECT coalesce(max(page), 0) + 1 FROM trueup_pass_page WHERE scope = ?1 AND pass = ?2), ?3)`,
+    );
+    this.#pages = prepare(db, "SELECT objects FROM trueup_pass_page WHERE scope = ? AND pass = ?");
+    this.#deletePages = prepare(db, "DELETE FROM trueup_pass_page WHERE scope = ? AND pass = ?");
+    this.#highest = prepare(db, "SELECT coalesce(max(n), 0) AS n FROM trueup_object");
     this.#slice = db.prepare(
       "SELECT id, n FROM trueup_object WHERE scope = ? AND id > ? ORDER BY id LIMIT ?",
     );
     this.#slice.setReturnArrays(true);
-    this.#isExtra = db.prepare(`
-      SELECT 1 FROM trueup_object WHERE n = ? AND state = 'present' AND due IS NULL AND dead IS NULL AND touched <= ?`);
+    this.#isExtra = prepare(
+      db,
+      `
+      SELECT 1 FROM trueup_object WHERE n = ? AND state = 'present' AND due IS NULL AND dead IS NULL AND touched <= ?`,
+    );
   }
 
   /** @throws TrueupError `LEASE_LOST` when the pass's lock is another's. */

@@ -4,10 +4,11 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import type { Scope } from "../../core/event.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 /** Above this many the remembered numbers are dropped, so that memory stays bounded over any number of connections. */
 const MAX_REMEMBERED = 50_000;
@@ -25,32 +26,37 @@ export interface ScopeFilter {
 
 export class Scopes {
   readonly #lanes: Lanes;
-  readonly #find: StatementSync;
-  readonly #insert: StatementSync;
-  readonly #list: StatementSync;
-  readonly #connections: StatementSync;
-  readonly #addPresent: StatementSync;
-  readonly #setError: StatementSync;
+  readonly #find: Statement;
+  readonly #insert: Statement;
+  readonly #list: Statement;
+  readonly #connections: Statement;
+  readonly #addPresent: Statement;
+  readonly #setError: Statement;
   /** Committed ones alone: what a rolled back transaction created must not be remembered. */
   #remembered = new Map<string, number>();
   #rememberedSince = -1;
 
   constructor(db: DatabaseSync, lanes: Lanes) {
     this.#lanes = lanes;
-    this.#find = db.prepare(
+    this.#find = prepare(
+      db,
       `SELECT n FROM trueup_scope WHERE provider = ? AND connection = ? AND resource = ? AND forgotten IS NULL`,
     );
-    this.#insert = db.prepare("INSERT INTO trueup_scope (provider, connection, resource) VALUES (?, ?, ?)");
-    this.#list = db.prepare(`
+    this.#insert = prepare(db, "INSERT INTO trueup_scope (provider, connection, resource) VALUES (?, ?, ?)");
+    this.#list = prepare(
+      db,
+      `
       SELECT n, provider, connection, resource FROM trueup_scope
       WHERE forgotten IS NULL AND (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR connection = ?2)
         AND (?3 IS NULL OR resource = ?3)
-      ORDER BY n`);
-    this.#connections = db.prepare(
+      ORDER BY n`,
+    );
+    this.#connections = prepare(
+      db,
       `SELECT DISTINCT connection FROM trueup_scope WHERE provider = ? AND forgotten IS NULL ORDER BY connection`,
     );
-    this.#addPresent = db.prepare("UPDATE trueup_scope SET present = present + ? WHERE n = ?");
-    this.#setError = db.prepare("UPDATE trueup_scope SET last_error = ? WHERE n = ?");
+    this.#addPresent = prepare(db, "UPDATE trueup_scope SET present = present + ? WHERE n = ?");
+    this.#setError = prepare(db, "UPDATE trueup_scope SET last_error = ? WHERE n = ?");
   }
 
   /** The scope's number, for reading: nothing is created and nothing remembered. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import type { Hint } from "../../core/event.ts";
 import { type MergedHint, mergeHints } from "../../core/hint.ts";
 import type { Claim, Settlement, SettleOutcome } from "../../core/store.ts";
@@ -14,6 +14,7 @@ import { type LeaseRow, type Leases, sinceHint } from "./leases.ts";
 import { failureText, indexValues } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 type Done = Extract<Settlement, { readonly kind: "done" }>;
 type Retry = Extract<Settlement, { readonly kind: "retry" }>;
@@ -40,33 +41,45 @@ export class Settler {
   readonly #lanes: Lanes;
   readonly #events: Events;
   readonly #scopes: Scopes;
-  readonly #find: StatementSync;
-  readonly #clean: StatementSync;
-  readonly #fresh: StatementSync;
-  readonly #wait: StatementSync;
+  readonly #find: Statement;
+  readonly #clean: Statement;
+  readonly #fresh: Statement;
+  readonly #wait: Statement;
 
   constructor(db: DatabaseSync, parts: { leases: Leases; lanes: Lanes; events: Events; scopes: Scopes }) {
     this.#leases = parts.leases;
     this.#lanes = parts.lanes;
     this.#events = parts.events;
     this.#scopes = parts.scopes;
-    this.#find = db.prepare(`
-      SELECT scope, state, lane, head, begun, forced, hint, hint_version, hint_order FROM trueup_object WHERE n = ?`);
-    this.#clean = db.prepare(`
+    this.#find = prepare(
+      db,
+      `
+      SELECT scope, state, lane, head, begun, forced, hint, hint_version, hint_order FROM trueup_object WHERE n = ?`,
+    );
+    this.#clean = prepare(
+      db,
+      `
       UPDATE trueup_object SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7, evidence = ?8,
         touched = ?2, not_before = ?9, lane = NULL, due = NULL, dirty_since = ?10, attempts = 0, lags = 0, begun = 0,
         forced = 0, origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0,
         error = NULL
-      WHERE n = ?1`);
-    this.#fresh = db.prepare(`
+      WHERE n = ?1`,
+    );
+    this.#fresh = prepare(
+      db,
+      `
       UPDATE trueup_object SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7, evidence = ?8,
         touched = ?2, not_before = ?9, due = ?10, dirty_since = ?11, attempts = 0, lags = 0, begun = 0, forced = ?12,
         origin = ?13, hint = ?14, hint_version = ?15, hint_order = ?16, event_count = ?17, error = NULL
-      WHERE n = ?1`);
-    this.#wait = db.prepare(`
+      WHERE n = ?1`,
+    );
+    this.#wait = prepare(
+      db,
+      `
       UPDATE trueup_object SET touched = ?2, due = ?3, dead = ?4, attempts = ?5, lags = ?6, begun = ?7, hint = ?8,
         hint_version = ?9, hint_order = ?10, error = ?11
-      WHERE n = ?1`);
+      WHERE n = ?1`,
+    );
   }
 
   settle(turn: Turn, settlements: readonly Settlement[]): SettleOutcome[] {

@@ -4,9 +4,10 @@
  * @module
  */
 
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import type { Pending, RouteCounts } from "../../core/store.ts";
 import { toFailure } from "./rows.ts";
+import { prepare, type Statement } from "./statement.ts";
 
 const UNLEASED = "NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n)";
 
@@ -23,14 +24,16 @@ interface ScopeCounts {
 }
 
 export class Status {
-  readonly #counts: StatementSync;
-  readonly #waiting: StatementSync;
-  readonly #leased: StatementSync;
-  readonly #dead: StatementSync;
+  readonly #counts: Statement;
+  readonly #waiting: Statement;
+  readonly #leased: Statement;
+  readonly #dead: Statement;
 
   constructor(db: DatabaseSync) {
     // The counting is done by scope in the indexes on waiting and dead objects; lane / 2 is the scope.
-    this.#counts = db.prepare(`
+    this.#counts = prepare(
+      db,
+      `
       WITH waiting AS (
         SELECT o.lane / 2 AS scope, count(*) AS count, min(o.dirty_since) AS oldest
         FROM trueup_object o WHERE o.due IS NOT NULL AND ${UNLEASED} GROUP BY 1
@@ -43,17 +46,24 @@ export class Status {
         w.oldest, coalesce(l.count, 0) AS leased, coalesce(d.count, 0) AS dead
       FROM trueup_scope s LEFT JOIN waiting w ON w.scope = s.n LEFT JOIN leased l ON l.scope = s.n
         LEFT JOIN dead d ON d.scope = s.n
-      WHERE s.forgotten IS NULL ORDER BY s.n`);
-    this.#waiting = db.prepare(`
+      WHERE s.forgotten IS NULL ORDER BY s.n`,
+    );
+    this.#waiting = prepare(
+      db,
+      `
       SELECT coalesce(sum(w.count), 0) AS waiting, coalesce(sum(CASE WHEN t.held_until <= ?1 THEN w.due END), 0) AS due
       FROM (
         SELECT o.lane, count(*) AS count, sum(o.due <= ?1) AS due
         FROM trueup_object o WHERE o.due IS NOT NULL AND ${UNLEASED} GROUP BY o.lane
-      ) w JOIN trueup_lane t ON t.n = w.lane`);
-    this.#leased = db.prepare("SELECT count(*) AS count FROM trueup_lease");
-    this.#dead = db.prepare(`
+      ) w JOIN trueup_lane t ON t.n = w.lane`,
+    );
+    this.#leased = prepare(db, "SELECT count(*) AS count FROM trueup_lease");
+    this.#dead = prepare(
+      db,
+      `
       SELECT count(*) AS count FROM trueup_object o JOIN trueup_scope s ON s.n = o.scope
-      WHERE o.dead IS NOT NULL AND s.forgotten IS NULL`);
+      WHERE o.dead IS NOT NULL AND s.forgotten IS NULL`,
+    );
   }
 
   counts(): RouteCounts[] {

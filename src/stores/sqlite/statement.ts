@@ -1,0 +1,35 @@
+/**
+ * Prepared statements whose parameters are numbered (`?1`), so that one value can stand in several places.
+ *
+ * Node up to some 22.20 takes `?1` for a named parameter, and then cannot bind by position: what SQLite gets to see are
+ * plain `?`, with the values in the order in which the numbers stand.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
+
+type Row = ReturnType<StatementSync["all"]>[number];
+
+/** The part of node:sqlite's statement that is used here. */
+export interface Statement {
+  run(...values: SQLInputValue[]): ReturnType<StatementSync["run"]>;
+  get(...values: SQLInputValue[]): Row | undefined;
+  all(...values: SQLInputValue[]): Row[];
+  iterate(...values: SQLInputValue[]): IterableIterator<Row>;
+}
+
+const NUMBERED = /\?(\d+)/g;
+
+export function prepare(db: DatabaseSync, sql: string): Statement {
+  const places = [...sql.matchAll(NUMBERED)].map((match) => Number(match[1]) - 1);
+  const statement = db.prepare(sql.replace(NUMBERED, "?"));
+  if (places.every((place, i) => place === i)) return statement;
+  const inOrder = (values: readonly SQLInputValue[]) => places.map((place) => values[place] as SQLInputValue);
+  return {
+    run: (...values) => statement.run(...inOrder(values)),
+    get: (...values) => statement.get(...inOrder(values)),
+    all: (...values) => statement.all(...inOrder(values)),
+    iterate: (...values) => statement.iterate(...inOrder(values)),
+  };
+}
