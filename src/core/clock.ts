@@ -49,8 +49,3 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
     signal?.addEventListener("abort", onAbort, { once: true });
   });
 }
-
-/** A moment, for messages and records. */
-export function isoTime(epochMs: number): string {
-  return new Date(epochMs).toISOString();
-}

@@ -194,6 +194,10 @@ export class Lifecycle {
 
   /** An event said that something of a resource changed: a pass finds out what. */
   async #hintedPass(shift: Shift, route: Route, claim: Claim): Promise<void> {
+    if (shift.runner.isWornOut(claim)) {
+      await shift.runner.giveUp(route, claim);
+      return;
+    }
     try {
       if (route.resource.list !== undefined) {
         const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);

@@ -66,7 +66,7 @@ export class TaskRunner {
     const { clock, fetchSlots, fetcher } = this.#options;
     const [first] = claims;
     if (first === undefined) return [];
-    if (claims.some((claim) => this.#isWornOut(claim))) return this.#withoutWornOut(route, claims);
+    if (claims.some((claim) => this.isWornOut(claim))) return this.#withoutWornOut(route, claims);
     if (!fetchSlots.tryAcquire()) await fetchSlots.acquire();
     const requestedAt = clock.now();
     let results: FetchResult[];
@@ -89,17 +89,17 @@ export class TaskRunner {
   }
 
   /** All attempts were begun and none came to an end: the work ends its process, and would do so for ever. */
-  #isWornOut(claim: Claim): boolean {
+  isWornOut(claim: Claim): boolean {
     return claim.attempt > this.#options.limits.retry.attempts;
   }
 
   async #withoutWornOut(route: Route, claims: readonly Claim[]): Promise<TaskResult[]> {
     const results = new Map<Claim, TaskResult>();
-    const sound = claims.filter((claim) => !this.#isWornOut(claim));
+    const sound = claims.filter((claim) => !this.isWornOut(claim));
     for (const [i, result] of (await this.fetch(route, sound)).entries())
       results.set(sound[i] as Claim, result);
     for (const claim of claims)
-      if (this.#isWornOut(claim)) results.set(claim, await this.giveUp(route, claim));
+      if (this.isWornOut(claim)) results.set(claim, await this.giveUp(route, claim));
     return claims.map((claim) => results.get(claim) as TaskResult);
   }
 
