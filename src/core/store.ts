@@ -278,6 +278,21 @@ export interface Pause {
   readonly reason: string;
 }
 
+/** A configured rate, which all processes that work for a connection share. */
+export interface RateBudget {
+  readonly provider: string;
+  readonly connection: string;
+  readonly requests: number;
+  readonly perMs: number;
+}
+
+export interface PermitGrant {
+  /** From 0 to what was wanted. To be used at once. */
+  readonly permits: number;
+  /** When it is worth asking for the rest, in milliseconds from now; 0 when all were given. */
+  readonly retryInMs: number;
+}
+
 export interface RouteCounts extends Scope {
   /** Objects that wait for work, due or not. */
   readonly dirty: number;
@@ -405,6 +420,13 @@ export interface Store<Tx = never> {
   resume(provider: string, connection: string): Promise<void>;
   /** Pauses in force. */
   pauses(): Promise<Pause[]>;
+
+  /**
+   * Only on shared stores, where a configured rate holds over all processes: takes up to `wanted` permits to start a
+   * request. In no span of `perMs`, by the store's own time, are more than `requests` of them given out; one that was
+   * given is not taken back. Concurrent callers share fairly enough that none starves. Changes no counter.
+   */
+  takePermits?(budget: RateBudget, wanted: number): Promise<PermitGrant>;
 
   /** Connections of a provider that the store has heard of. */
   connections(provider: string): Promise<string[]>;
