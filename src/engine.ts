@@ -39,6 +39,7 @@ import {
 import type { DriftReport, ReconcileReport } from "./core/pass.ts";
 import { Passes, requireMode } from "./core/passes.ts";
 import { Pauses } from "./core/pauses.ts";
+import { withPollers, type Poller } from "./core/poller.ts";
 import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
 import { requireHandler, RouteRegistry } from "./core/registry.ts";
 import type { IdValue, ObjectOf } from "./core/resource.ts";
@@ -93,6 +94,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   readonly #passes: Passes;
   readonly #schedules: Schedule[] = [];
   readonly #hasSources: boolean;
+  readonly #pollers: readonly Poller[];
 
   /** @throws TrueupError `OPTION_INVALID`, naming the option */
   constructor(options: EngineOptions<Providers, Tx>) {
@@ -143,6 +145,20 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     this.#pauses = pauses;
     this.#intake = intake;
     this.#hasSources = sources.length > 0;
+    const { sources: runnable, pollers } = withPollers(sources, routes.providers, {
+      store,
+      apis,
+      pauses,
+      clock,
+      random,
+      hooks,
+      limits,
+      ready: () => this.#lifecycle.ready(),
+      connectionsOf: (provider) => this.#lifecycle.connectionsOf(provider),
+      accept: (delivery) => intake.accept(delivery),
+      askForPasses: (provider, connection) => intake.askForPasses(provider, connection),
+    });
+    this.#pollers = pollers;
     this.#lifecycle = new Lifecycle({
       store,
       apis,
@@ -160,7 +176,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
         eventTtlMs: limits.eventTtlMs,
         maxEventsPerChange: limits.maxEventsPerChange,
       },
-      sources: new SourceRunner({ sources, sink, clock, random, hooks }),
+      sources: new SourceRunner({ sources: runnable, sink, clock, random, hooks }),
+      pollers,
       schedules: () => this.#schedules,
       onDone: (claim) => intake.done(claim),
       onStopped: () => intake.close(),
@@ -332,7 +349,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   }
 
   /**
-   * One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left: for cron jobs and
+   * One bounded slice of work, due schedules and due polls, after which no timer, lease or heartbeat is left: for cron jobs and
    * serverless functions.
    * @param options `timeoutMs` defaults to 10_000
    */
@@ -378,6 +395,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   async forget(provider: Providers[number]["name"], connection: string): Promise<void> {
     refuseInsideCommit("forget");
     await this.#lifecycle.ready();
+    const polling = this.#pollers.filter((poller) => poller.provider === provider);
+    await Promise.all(polling.map((poller) => poller.forget(connection)));
     await this.#store.forget(provider, connection);
     this.#connections.forget(provider, connection);
     this.#apis.forget(provider, connection);

@@ -75,6 +75,8 @@ export type {
   Verifier,
   WebhookDelivery,
 } from "./core/source.ts";
+export { pollSource } from "./core/poll-source.ts";
+export type { PollArguments, PollResult, PollSourceOptions } from "./core/poll-source.ts";
 export type { Clock, Random } from "./core/clock.ts";
 export type { RetryPolicy } from "./core/retry.ts";
 

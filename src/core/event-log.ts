@@ -17,6 +17,9 @@ export function logEvents(hooks: Hooks, logger: Logger): void {
   hooks.on("source.failed", ({ source, error, retryInMs }) =>
     logger.warn({ source, error, retryInMs }, `source ${source} failed: ${error.message}`),
   );
+  hooks.on("poll.failed", ({ error, ...feed }) =>
+    logger.warn({ ...feed, error }, `polling ${feed.source} failed: ${error.message}`),
+  );
   hooks.on("connection.paused", (pause) =>
     logger.warn(pause, `connection ${pause.provider}/${pause.connection} is paused: ${pause.reason}`),
   );

@@ -44,6 +44,21 @@ export interface EventMap {
     readonly error: Error | undefined;
   };
 
+  /** A page of a feed was asked for. `notModified`: each request for it was answered 304. */
+  poll: ConnectionRef & {
+    readonly source: string;
+    readonly events: number;
+    readonly notModified: boolean;
+    readonly durationMs: number;
+    readonly error: Error | undefined;
+  };
+  /** A feed could not be polled, or its page not be recorded. The cursor stays, and the page is asked for again. */
+  "poll.failed": ConnectionRef & {
+    readonly source: string;
+    readonly error: Error;
+    readonly retryInMs: number;
+  };
+
   /** An authoritative object was requested. `objects` is above 1 for a batch. */
   fetch: Scope & { readonly objects: number; readonly durationMs: number; readonly error: Error | undefined };
   /** One HTTP exchange with the API, retries counted singly. `notModified`: a 304, answered from what was kept. */

@@ -9,7 +9,7 @@ import type { ApiClients } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines } from "./deadline.ts";
 import { sweepDeletes } from "./delete-sweep.ts";
-import { HttpError, TrueupError } from "./errors.ts";
+import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { Hooks, PassRef } from "./hooks.ts";
@@ -20,6 +20,7 @@ import {
   newCycle,
   parsePassRecord,
   passKey,
+  refusesCursor,
   sumCounts,
   type CompletedPass,
   type PassCounts,
@@ -129,7 +130,7 @@ export class PassRun {
     try {
       complete = await this.#toTheEnd(state);
     } catch (thrown) {
-      if (!this.#resumed || !expiredCursor(thrown)) throw thrown;
+      if (!this.#resumed || !refusesCursor(thrown)) throw thrown;
       // A cursor does not live for ever. Nothing is lost: the pass begins anew, and says so.
       hooks.emit("warning", {
         code: "CURSOR_EXPIRED",
@@ -412,9 +413,4 @@ export async function lastWatermark(store: Store<unknown>, scope: Scope): Promis
     record.last?.watermark == null ? [] : [record.last.watermark],
   );
   return watermarks.length === 0 ? undefined : Math.max(...watermarks);
-}
-
-/** What APIs answer to a cursor that they do not know any more. */
-function expiredCursor(thrown: unknown): boolean {
-  return thrown instanceof HttpError && [400, 404, 410, 422].includes(thrown.status);
 }

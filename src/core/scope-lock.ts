@@ -45,7 +45,26 @@ export class ScopeLocks {
       signal.throwIfAborted();
       await Promise.race([this.#held.get(name), aborted(signal)]);
     }
-    const turn = this.#runHeld(name, signal, run);
+    return (await this.#turn(name, () => this.#take(name, signal), signal, run)) as T;
+  }
+
+  /** The same where nobody has it; otherwise nothing. */
+  async runIfFree(
+    name: string,
+    signal: AbortSignal,
+    run: (lock: Lock, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    if (this.#held.has(name)) return;
+    await this.#turn(name, () => this.#options.store.lock(name, this.#options.ttlMs), signal, run);
+  }
+
+  async #turn<T>(
+    name: string,
+    take: () => Promise<Lock | undefined>,
+    signal: AbortSignal,
+    run: (lock: Lock, signal: AbortSignal) => Promise<T>,
+  ): Promise<T | undefined> {
+    const turn = this.#runHeld(name, take, signal, run);
     const ended = turn.then(
       () => undefined,
       () => undefined,
@@ -60,11 +79,13 @@ export class ScopeLocks {
 
   async #runHeld<T>(
     name: string,
+    take: () => Promise<Lock | undefined>,
     signal: AbortSignal,
     run: (lock: Lock, signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  ): Promise<T | undefined> {
     const { clock, store, ttlMs } = this.#options;
-    const lock = await this.#take(name, signal);
+    const lock = await take();
+    if (lock === undefined) return undefined;
     const lost = new AbortController();
     let held = true;
     let cancel = () => {};
