@@ -30,7 +30,7 @@ export function pollingEngine(poll: Poll, { engine: more, listed, source }: Poll
   const fetched: string[] = [];
   const thing = defineResource({
     schema: z.object({ id: z.string(), rev: z.number() }),
-    idOf: (thing) => thing.id,
+    idOf: ({ id }) => id,
     fetch: async (id) => {
       fetched.push(id);
       return { id, rev: fetched.length };
