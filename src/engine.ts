@@ -19,6 +19,7 @@ import type { BatchHandler, Change, Handler } from "./core/change.ts";
 import { sleep, systemClock, systemRandom, type Clock } from "./core/clock.ts";
 import { refuseInsideCommit } from "./core/commit-scope.ts";
 import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core/connections.ts";
+import { DeliveryWatch } from "./core/delivery-watch.ts";
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
@@ -92,6 +93,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   readonly #intake: Intake;
   readonly #lifecycle: Lifecycle;
   readonly #passes: Passes;
+  readonly #watch: DeliveryWatch;
   readonly #schedules: Schedule[] = [];
   readonly #hasSources: boolean;
   readonly #pollers: readonly Poller[];
@@ -180,7 +182,10 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       pollers,
       schedules: () => this.#schedules,
       onDone: (claim) => intake.done(claim),
-      onStopped: () => intake.close(),
+      onStopped: async () => {
+        intake.close();
+        await this.#watch.flush();
+      },
     });
     this.#passes = new Passes({ clock, connections, lifecycle: this.#lifecycle });
     this.deadLetters = new DeadLetters({
@@ -190,6 +195,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       onRevived: () => this.#lifecycle.worker?.wake(),
     });
     logEvents(hooks, logger);
+    this.#watch = new DeliveryWatch({ store, clock, hooks, providers: routes.providers });
   }
 
   /**
@@ -362,6 +368,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       const { due, leased } = await this.#store.pending(this.#clock.now());
       return due === 0 && leased === 0;
     });
+    await this.#watch.flush();
     return drainResult(await this.#store.pending(this.#clock.now()));
   }
 
@@ -397,6 +404,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     await this.#lifecycle.ready();
     const polling = this.#pollers.filter((poller) => poller.provider === provider);
     await Promise.all(polling.map((poller) => poller.forget(connection)));
+    await this.#watch.forget({ provider, connection });
     await this.#store.forget(provider, connection);
     this.#connections.forget(provider, connection);
     this.#apis.forget(provider, connection);
@@ -406,7 +414,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   async status(): Promise<EngineStatus> {
     refuseInsideCommit("status");
     await this.#lifecycle.ready();
-    return readStatus(this.#store, this.#clock, this.#lifecycle.started);
+    return readStatus(this.#store, this.#clock, this.#lifecycle.started, this.#watch);
   }
 
   /** Listens to an event of {@link EventMap}. @returns what takes it back */

@@ -24,7 +24,7 @@ export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
   readonly pollers: readonly Poller[];
   readonly schedules: () => readonly Schedule[];
   /** Called when the engine stops, after the last work has ended. */
-  readonly onStopped: () => void;
+  readonly onStopped: () => Promise<void>;
 }
 
 export interface StartOptions {
@@ -324,7 +324,7 @@ export class Lifecycle {
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
     late.abort();
-    this.#options.onStopped();
+    await this.#options.onStopped();
     await apis.close();
     if (this.#opened === undefined) return;
     await this.#opened

@@ -125,7 +125,9 @@ export class PassRun {
     const { clock, hooks } = this.#parts;
     const began = clock.monotonic();
     let state = await this.#begin();
-    hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed });
+    const backfill =
+      this.#request.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
+    hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed, backfill });
     let complete: boolean;
     try {
       complete = await this.#toTheEnd(state);
@@ -404,13 +406,22 @@ export class PassRun {
 
 /** How far a complete pass of any mode has got, in milliseconds since the epoch by the provider's clock. */
 export async function lastWatermark(store: Store<unknown>, scope: Scope): Promise<number | undefined> {
-  const records = await Promise.all(
-    (["incremental", "full"] as const).map(async (mode) =>
-      parsePassRecord(await store.getCheckpoint(passKey(scope, mode))),
-    ),
-  );
+  const records = await passRecords(store, scope);
   const watermarks = records.flatMap((record) =>
     record.last?.watermark == null ? [] : [record.last.watermark],
   );
   return watermarks.length === 0 ? undefined : Math.max(...watermarks);
+}
+
+/** Whether any pass over the scope was complete, of either mode. */
+async function completedBefore(store: Store<unknown>, scope: Scope): Promise<boolean> {
+  return (await passRecords(store, scope)).some((record) => record.last !== null);
+}
+
+function passRecords(store: Store<unknown>, scope: Scope): Promise<PassRecord[]> {
+  return Promise.all(
+    (["incremental", "full"] as const).map(async (mode) =>
+      parsePassRecord(await store.getCheckpoint(passKey(scope, mode))),
+    ),
+  );
 }

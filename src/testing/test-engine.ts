@@ -55,6 +55,7 @@ const NAMES: readonly (keyof EventMap)[] = [
   "pass.finished",
   "pass.failed",
   "deletes.suppressed",
+  "webhooks.quiet",
   "connection.paused",
   "connection.resumed",
   "source.failed",
