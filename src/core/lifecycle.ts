@@ -42,6 +42,7 @@ const REGAIN = 0.5;
 export class Lifecycle {
   readonly #options: LifecycleOptions;
   #opened: Promise<void> | undefined;
+  #isOpen = false;
   #shift: Promise<Shift> | undefined;
   #ending: Promise<void> = Promise.resolve();
   #holders = 0;
@@ -80,15 +81,19 @@ export class Lifecycle {
     return this.#stop.signal;
   }
 
-  /** Opens the store, once; again after a failure. */
-  ready(): Promise<void> {
+  /** Opens the store, once; again after a failure. `undefined`: it is open. */
+  ready(): Promise<void> | undefined {
     if (this.#stopping !== undefined) return Promise.reject(stopped());
+    if (this.#isOpen) return undefined;
     if (this.#opened === undefined) {
       const opened = this.#options.store.open(this.#options.environment);
       this.#opened = opened;
-      opened.catch(() => {
-        if (this.#opened === opened) this.#opened = undefined;
-      });
+      opened.then(
+        () => (this.#isOpen = true),
+        () => {
+          if (this.#opened === opened) this.#opened = undefined;
+        },
+      );
     }
     return this.#opened;
   }
