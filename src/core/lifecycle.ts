@@ -7,7 +7,7 @@
 import { sleep } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
-import { Scheduler, type Schedule } from "./scheduler.ts";
+import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
 import type { Route, RouteRegistry } from "./registry.ts";
 import { asError } from "./retry.ts";
@@ -159,18 +159,25 @@ export class Lifecycle {
       random,
       schedules: schedules(),
       connectionsOf: (provider) => this.connectionsOf(provider),
-      runPass: (route, scope, mode, signal) => this.#scheduledPass(route, scope, mode, signal),
+      runPass: (route, scope, mode, run) => this.#scheduledPass(route, scope, mode, run),
     });
   }
 
-  async #scheduledPass(route: Route, scope: Scope, mode: PassMode, signal: AbortSignal): Promise<void> {
-    await this.inShift((shift) =>
-      shift.reconciler.reconcile(route, scope, {
-        mode,
-        handle: "changed",
-        signal: AbortSignal.any([signal, shift.ended.signal]),
-      }),
-    );
+  #scheduledPass(
+    route: Route,
+    scope: Scope,
+    mode: PassMode,
+    { signal, isDue }: ScheduledRun,
+  ): Promise<boolean> {
+    return this.inShift((shift) => {
+      const either = AbortSignal.any([signal, shift.ended.signal]);
+      return shift.reconciler.reconcileIfDue(
+        route,
+        scope,
+        { mode, handle: "changed", signal: either },
+        isDue,
+      );
+    });
   }
 
   /** All connections of a provider: the user's list, and those that the store has heard of. */
