@@ -22,7 +22,7 @@ export interface ObjectRef extends Scope {
 
 /**
  * The id that stands for "this resource as a whole" in the work queue: an event without `objectId` marks it dirty, and
- * a worker that claims it runs a pass over the list. No object can have it, since ids are never empty.
+ * a worker that claims it runs a pass over the list; a full one where the claim is forced. No object can have it, since ids are never empty.
  */
 export const WHOLE_RESOURCE = "";
 

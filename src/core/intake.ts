@@ -8,7 +8,14 @@ import { batcher } from "./batcher.ts";
 import { sleep, type Clock } from "./clock.ts";
 import { refuseInsideCommit } from "./commit-scope.ts";
 import { TrueupError } from "./errors.ts";
-import { dedupeKey, validateEvent, type ObjectRef, type Origin, type ValidEvent } from "./event.ts";
+import {
+  dedupeKey,
+  validateEvent,
+  WHOLE_RESOURCE,
+  type ObjectRef,
+  type Origin,
+  type ValidEvent,
+} from "./event.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { AnyProvider } from "./provider.ts";
@@ -148,6 +155,25 @@ export class Intake {
     if (entries.length === 0) return;
     await this.#append(entries);
     this.#options.onAccepted(route);
+  }
+
+  /** Asks for full passes, whatever `onHint` says, over all that a provider lists (a feed has lost its place). */
+  async askForPasses(provider: string, connection: string): Promise<void> {
+    const { onAccepted, ready, routes } = this.#options;
+    const listed = routes
+      .all()
+      .filter((route) => route.provider.name === provider && route.resource.list !== undefined);
+    if (listed.length === 0) return;
+    await ready();
+    await this.#append(
+      listed.map((route): AppendEntry => ({
+        ref: { provider, connection, resource: route.resourceName, id: WHOLE_RESOURCE },
+        origin: "poll",
+        lane: "live",
+        force: true,
+      })),
+    );
+    for (const route of listed) onAccepted(route);
   }
 
   /** Work on this claim is over: whoever waited for it may answer. */

@@ -9,6 +9,7 @@ import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
+import type { Poller } from "./poller.ts";
 import type { Route, RouteRegistry } from "./registry.ts";
 import { asError } from "./retry.ts";
 import { Shift, type ShiftOptions } from "./shift.ts";
@@ -20,9 +21,10 @@ export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
   readonly environment: StoreEnvironment;
   readonly routes: RouteRegistry;
   readonly sources: SourceRunner;
+  readonly pollers: readonly Poller[];
   readonly schedules: () => readonly Schedule[];
   /** Called when the engine stops, after the last work has ended. */
-  readonly onStopped: () => void;
+  readonly onStopped: () => Promise<void>;
 }
 
 export interface StartOptions {
@@ -218,7 +220,7 @@ export class Lifecycle {
           route,
           { provider, connection, resource },
           {
-            mode: route.resource.onHint,
+            mode: claim.forced ? "full" : route.resource.onHint,
             handle: "changed",
             signal,
           },
@@ -248,7 +250,7 @@ export class Lifecycle {
   }
 
   /**
-   * One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left. One at a time:
+   * One bounded slice of work, due schedules and due polls, after which no timer, lease or heartbeat is left. One at a time:
    * callers during a slice, which may be about to end, share the next.
    */
   tick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
@@ -272,8 +274,10 @@ export class Lifecycle {
       worker.start();
       const timer = new AbortController();
       const late = sleep(clock, timeoutMs, timer.signal).catch(() => {});
+      const polling = new AbortController();
+      const polled = this.#pollDue(polling.signal);
       try {
-        await Promise.race([scheduler.runDue(), late]);
+        await Promise.race([Promise.all([scheduler.runDue(), polled]), late]);
         while (
           !this.#stop.signal.aborted &&
           clock.monotonic() < deadline &&
@@ -284,7 +288,8 @@ export class Lifecycle {
         await this.#sweep(); // one slice: who only ticks has no other housekeeping
       } finally {
         this.#worker = undefined;
-        const over = Promise.all([scheduler.stop(stopped()), worker.stop()]);
+        polling.abort(stopped());
+        const over = Promise.all([scheduler.stop(stopped()), worker.stop(), polled]);
         await Promise.race([over, late]);
         // What is still in flight at the deadline goes back as it came, unless somebody else needs the shift.
         if (!worker.quiet && shift.holders === 1) shift.abort(stopped());
@@ -292,6 +297,19 @@ export class Lifecycle {
         timer.abort();
       }
     });
+  }
+
+  async #pollDue(signal: AbortSignal): Promise<void> {
+    const { hooks, pollers } = this.#options;
+    const one = async (poller: Poller) => {
+      try {
+        await poller.runDue(AbortSignal.any([signal, this.#stop.signal]));
+      } catch (thrown) {
+        if (!signal.aborted)
+          hooks.emit("error", { error: asError(thrown), during: `polling ${poller.name}` });
+      }
+    };
+    await Promise.all(pollers.map(one));
   }
 
   /** Stops intake, claims no more, waits for what is in flight, and at the deadline aborts it. Idempotent. */
@@ -318,7 +336,7 @@ export class Lifecycle {
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
     late.abort();
-    this.#options.onStopped();
+    await this.#options.onStopped();
     await apis.close();
     if (this.#opened === undefined) return;
     await this.#opened

@@ -108,12 +108,14 @@ export class Gate {
   /** Takes in a request whose body was read. Never rejects. */
   async accept(head: RequestHead, body: Uint8Array): Promise<Answer> {
     let genuine = false;
+    let claimed: string | undefined;
     try {
       const delivery = new ReceivedDelivery(head, body, this.#options.clock.now());
       const id = this.#connection ?? (await this.#connectionIdOf(delivery));
       const found = id === undefined ? undefined : this.#options.findConnection(id);
       const connection = isPromise(found) ? await found : found;
       if (connection === undefined) return this.#unknownConnection();
+      claimed = connection.id;
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
       const events = this.#askForEvents(delivery);
@@ -127,18 +129,23 @@ export class Gate {
       });
       return this.#answerTo(outcome, delivery, connection.id);
     } catch (error) {
-      return this.failed(error, genuine);
+      return this.failed(error, genuine, claimed);
     }
   }
 
   /** A refusal, and its report. The sender learns the code, the operator also the reason. */
   refuse(
     code: RefusalCode,
-    { error, retryAfterMs }: { error?: unknown; retryAfterMs?: number } = {},
+    {
+      connection,
+      error,
+      retryAfterMs,
+    }: { connection?: string | undefined; error?: unknown; retryAfterMs?: number } = {},
   ): Answer {
     const answer = refusal(code, retryAfterMs);
     this.#options.hooks.emit("delivery.refused", {
       provider: this.#options.provider.name,
+      ...(connection === undefined ? undefined : { connection }),
       status: answer.status,
       code,
       error: error instanceof Error ? error : undefined,
@@ -147,8 +154,8 @@ export class Gate {
   }
 
   /** The refusal that an error amounts to. */
-  failed(error: unknown, genuine: boolean): Answer {
-    const answer = this.refuse(refusalCode(error), { error });
+  failed(error: unknown, genuine: boolean, connection?: string): Answer {
+    const answer = this.refuse(refusalCode(error), { connection, error });
     // What strangers send fails in silence, else they could fill the log, unless the fault is ours; and that, a made-up
     // id that the user's look-up chokes on, is told now and then. The store reports its own failures.
     if (genuine ? answer.status === 400 || answer.status === 500 : answer.status === 500 && this.#mayTell())
