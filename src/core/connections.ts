@@ -8,6 +8,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
+import type { MaybePromise } from "./maybe-promise.ts";
 import type { Connections } from "./options.ts";
 import type { AnyProvider, Connection } from "./provider.ts";
 
@@ -29,6 +30,7 @@ interface Kept {
   until: number;
   /** What was found last; while a look-up is under way, what the one before it found. */
   known: Connection | undefined;
+  settled: boolean;
 }
 
 export class ConnectionRegistry {
@@ -47,24 +49,26 @@ export class ConnectionRegistry {
   }
 
   /**
-   * A connection with checked credentials; `undefined` where the user knows none of this id. Callers at the same time
-   * share one look-up.
-   * @throws TrueupError `CREDENTIALS_INVALID`, or what `connections.get` threw
+   * A connection with checked credentials, at once where it is known; `undefined` where the user knows none of this id.
+   * Callers at the same time share one look-up.
+   * @throws TrueupError `CREDENTIALS_INVALID`, or what `connections.get` threw; by rejecting
    */
   find(
     provider: string,
     id: string,
     options: { readonly refresh: boolean } = { refresh: false },
-  ): Promise<Connection | undefined> {
-    const key = JSON.stringify([provider, id]);
+  ): MaybePromise<Connection | undefined> {
+    const key = keyOf(provider, id);
     const kept = this.#kept.get(key) ?? this.#unproven.get(key);
-    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now()) return kept.found;
+    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now())
+      return kept.settled ? kept.known : kept.found;
     const found = this.#look(provider, id, options.refresh);
-    const entry: Kept = { found, until: this.#clock.now() + KEEP_MS, known: kept?.known };
+    const entry: Kept = { found, until: this.#clock.now() + KEEP_MS, known: kept?.known, settled: false };
     this.#keep(key, entry);
     found.then(
       (connection) => {
         entry.known = connection;
+        entry.settled = true;
         // Not where it was forgotten or looked up again meanwhile.
         if (this.#kept.get(key) === entry || this.#unproven.get(key) === entry) this.#keep(key, entry);
       },
@@ -98,7 +102,7 @@ export class ConnectionRegistry {
   }
 
   forget(provider: string, id: string): void {
-    const key = JSON.stringify([provider, id]);
+    const key = keyOf(provider, id);
     this.#kept.delete(key);
     this.#unproven.delete(key);
   }
@@ -110,7 +114,7 @@ export class ConnectionRegistry {
 
   /** The same for many texts; `undefined` where no secret is known. */
   redactor(provider: string, id: string): ((text: string) => string) | undefined {
-    const known = this.#kept.get(JSON.stringify([provider, id]))?.known;
+    const known = this.#kept.get(keyOf(provider, id))?.known;
     if (known === undefined) return undefined;
     // The longest first: one secret may begin another, whose rest would be left standing.
     const secrets = [...secretsIn(known.credentials)].toSorted((a, b) => b.length - a.length);
@@ -134,6 +138,10 @@ export class ConnectionRegistry {
       );
     }
   }
+}
+
+function keyOf(provider: string, id: string): string {
+  return `${provider.length}:${provider}${id}`;
 }
 
 /** Short strings are more likely flags than secrets, and replacing them would garble every message. */

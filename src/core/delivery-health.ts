@@ -85,6 +85,7 @@ export class DeliveryHealth {
   readonly #since: number;
   /** The least recently touched first. */
   readonly #rows = new Map<string, Row>();
+  #latest: Row | undefined;
 
   constructor(now: number) {
     this.#since = now;
@@ -182,6 +183,7 @@ export class DeliveryHealth {
   }
 
   forget(ref: ConnectionRef): void {
+    this.#latest = undefined;
     this.#rows.delete(keyOf(ref));
   }
 
@@ -202,11 +204,18 @@ export class DeliveryHealth {
   }
 
   #touch({ connection, provider }: ConnectionRef, now: number): Row {
+    // Each webhook comes by here, and most come for the same connection as the one before.
+    const latest = this.#latest;
+    if (latest?.ref.connection === connection && latest.ref.provider === provider) {
+      turnTo(latest, now);
+      return latest;
+    }
     const key = keyOf({ connection, provider });
     const known = this.#rows.get(key);
     if (known === undefined) return this.#newRow({ provider, connection }, now);
     this.#rows.delete(key);
     this.#rows.set(key, known);
+    this.#latest = known;
     turnTo(known, now);
     return known;
   }
@@ -215,6 +224,7 @@ export class DeliveryHealth {
     if (this.#rows.size >= MOST_CONNECTIONS) this.#rows.delete(this.#rows.keys().next().value as string);
     const row = newRow(ref, now);
     this.#rows.set(keyOf(ref), row);
+    this.#latest = row;
     return row;
   }
 }

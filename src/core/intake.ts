@@ -32,13 +32,22 @@ export interface IntakeOptions {
   readonly hooks: Hooks;
   readonly limits: Limits;
   /** Opens the store if it is not open yet. */
-  readonly ready: () => Promise<void>;
+  readonly ready: () => Promise<void> | undefined;
   /** Something of this route became dirty. */
   readonly onAccepted: (route: Route) => void;
 }
 
 /** After this the sender may try again, in milliseconds. */
 const RETRY_AFTER_MS = 5_000;
+
+const NOTHING = { accepted: 0, duplicates: 0, ignored: 0 } as const;
+
+interface Reading {
+  readonly provider: AnyProvider;
+  readonly entries: AppendEntry[];
+  readonly touched: ReadonlySet<Route>;
+  readonly ignored: number;
+}
 
 export class Intake {
   readonly #options: IntakeOptions;
@@ -63,30 +72,38 @@ export class Intake {
    * @throws TrueupError `EVENT_INVALID`, `STORE_FULL`, `STORE_FAILED`; then nothing was recorded
    */
   async accept(delivery: EventDelivery): Promise<Outcome> {
-    const { hooks } = this.#options;
-    const told = { provider: delivery.provider, connection: delivery.connection, origin: delivery.origin };
+    const { onAccepted, ready, store } = this.#options;
     try {
-      const outcome = await this.#accept(delivery);
-      hooks.emit("delivery", { ...told, ...outcome, error: outcome.error });
-      return outcome;
+      const { provider, entries, touched, ignored } = this.#read(delivery);
+      if (entries.length === 0) return this.#tell(delivery, { ...NOTHING, status: "ignored", ignored });
+      const opening = ready();
+      if (opening !== undefined) await opening;
+      const results = await this.#append(entries);
+      for (const route of touched) onAccepted(route);
+      const outcome = outcomeOf(results, ignored);
+      const safe =
+        store.guarantees.durability !== "none" ||
+        (await this.#handled(entries, results, provider.ackTimeoutMs));
+      return this.#tell(delivery, safe ? outcome : tooLate(outcome));
     } catch (thrown) {
       const error = asError(thrown);
       // What is no event never will be; what the store could not take now, it may take later.
       const status = error instanceof TrueupError && error.code === "EVENT_INVALID" ? "rejected" : "retry";
-      hooks.emit("delivery", {
-        ...told,
-        status,
-        accepted: 0,
-        duplicates: 0,
-        ignored: 0,
-        error,
-      });
+      this.#tell(delivery, { ...NOTHING, status, error });
       throw error;
     }
   }
 
-  async #accept(delivery: EventDelivery): Promise<Outcome> {
-    const { limits, routes, ready, store } = this.#options;
+  #tell({ provider, connection, origin }: EventDelivery, outcome: Outcome): Outcome {
+    const { hooks } = this.#options;
+    if (hooks.has("delivery"))
+      hooks.emit("delivery", { provider, connection, origin, ...outcome, error: outcome.error });
+    return outcome;
+  }
+
+  /** What a delivery asks the store to record. */
+  #read(delivery: EventDelivery): Reading {
+    const { limits, routes } = this.#options;
     const provider = routes.providers.get(delivery.provider);
     if (provider === undefined)
       throw new TrueupError("OPTION_INVALID", `no provider is named "${delivery.provider}"`);
@@ -122,19 +139,7 @@ export class Intake {
         );
       }
     }
-    if (entries.length === 0) return { status: "ignored", accepted: 0, duplicates: 0, ignored };
-    await ready();
-    const results = await this.#append(entries);
-    for (const route of touched) this.#options.onAccepted(route);
-    const accepted = results.filter((result) => result.status === "accepted").length;
-    const outcome: Outcome = {
-      status: accepted > 0 ? "accepted" : "duplicate",
-      accepted,
-      duplicates: results.length - accepted,
-      ignored,
-    };
-    if (store.guarantees.durability !== "none") return outcome;
-    return (await this.#handled(entries, results, provider.ackTimeoutMs)) ? outcome : tooLate(outcome);
+    return { provider, entries, touched, ignored };
   }
 
   /** Marks objects dirty that must be fetched and handled whatever happens (`engine.trigger`). */
@@ -223,13 +228,13 @@ export class Intake {
     const order = versionOrder(stored.version ?? null);
     return {
       ref,
-      ...(event.id === undefined ? undefined : { dedupeKey: dedupeKey(ref, event.id) }),
+      dedupeKey: event.id === undefined ? undefined : dedupeKey(ref, event.id),
       event: stored,
       origin,
       lane: "live",
       hint: stored.hint,
       version: stored.version,
-      ...(order === null ? undefined : { versionOrder: order }),
+      versionOrder: order ?? undefined,
     };
   }
 
@@ -268,6 +273,13 @@ export class Intake {
     for (const unregister of registered) unregister();
     return inTime;
   }
+}
+
+function outcomeOf(results: readonly AppendResult[], ignored: number): Outcome {
+  let accepted = 0;
+  for (const { status } of results) if (status === "accepted") accepted += 1;
+  const duplicates = results.length - accepted;
+  return { status: accepted > 0 ? "accepted" : "duplicate", accepted, duplicates, ignored };
 }
 
 function tooLate(outcome: Outcome): Outcome {

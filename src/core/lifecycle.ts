@@ -7,7 +7,7 @@
 import { sleep } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
-import { Scheduler, type Schedule } from "./scheduler.ts";
+import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
 import type { Poller } from "./poller.ts";
 import type { Route, RouteRegistry } from "./registry.ts";
@@ -44,6 +44,7 @@ const REGAIN = 0.5;
 export class Lifecycle {
   readonly #options: LifecycleOptions;
   #opened: Promise<void> | undefined;
+  #isOpen = false;
   #shift: Promise<Shift> | undefined;
   #ending: Promise<void> = Promise.resolve();
   #holders = 0;
@@ -82,15 +83,19 @@ export class Lifecycle {
     return this.#stop.signal;
   }
 
-  /** Opens the store, once; again after a failure. */
-  ready(): Promise<void> {
+  /** Opens the store, once; again after a failure. `undefined`: it is open. */
+  ready(): Promise<void> | undefined {
     if (this.#stopping !== undefined) return Promise.reject(stopped());
+    if (this.#isOpen) return undefined;
     if (this.#opened === undefined) {
       const opened = this.#options.store.open(this.#options.environment);
       this.#opened = opened;
-      opened.catch(() => {
-        if (this.#opened === opened) this.#opened = undefined;
-      });
+      opened.then(
+        () => (this.#isOpen = true),
+        () => {
+          if (this.#opened === opened) this.#opened = undefined;
+        },
+      );
     }
     return this.#opened;
   }
@@ -156,18 +161,25 @@ export class Lifecycle {
       random,
       schedules: schedules(),
       connectionsOf: (provider) => this.connectionsOf(provider),
-      runPass: (route, scope, mode, signal) => this.#scheduledPass(route, scope, mode, signal),
+      runPass: (route, scope, mode, run) => this.#scheduledPass(route, scope, mode, run),
     });
   }
 
-  async #scheduledPass(route: Route, scope: Scope, mode: PassMode, signal: AbortSignal): Promise<void> {
-    await this.inShift((shift) =>
-      shift.reconciler.reconcile(route, scope, {
-        mode,
-        handle: "changed",
-        signal: AbortSignal.any([signal, shift.ended.signal]),
-      }),
-    );
+  #scheduledPass(
+    route: Route,
+    scope: Scope,
+    mode: PassMode,
+    { signal, isDue }: ScheduledRun,
+  ): Promise<boolean> {
+    return this.inShift((shift) => {
+      const either = AbortSignal.any([signal, shift.ended.signal]);
+      return shift.reconciler.reconcileIfDue(
+        route,
+        scope,
+        { mode, handle: "changed", signal: either },
+        isDue,
+      );
+    });
   }
 
   /** All connections of a provider: the user's list, and those that the store has heard of. */

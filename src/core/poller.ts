@@ -19,7 +19,7 @@ import type { Sink, Source } from "./source.ts";
 
 export interface PollerParts extends Omit<FeedParts, "deadlines"> {
   /** Opens the store if it is not open yet. */
-  readonly ready: () => Promise<void>;
+  readonly ready: () => Promise<void> | undefined;
   /** All connections of a provider, the user's and the store's. */
   readonly connectionsOf: (provider: string) => Promise<readonly string[]>;
 }
@@ -67,7 +67,7 @@ export class Poller implements Source {
 
   /** Polls what is due, once; nothing where another process has the lock. Ends early when the signal aborts. */
   async runDue(signal: AbortSignal): Promise<void> {
-    await this.#locks.runIfFree(this.#lock, signal, async (_lock, held) => {
+    await this.#locks.tryRun(this.#lock, signal, async (_lock, held) => {
       const connections = await this.#connections();
       this.#forgetAllBut(connections);
       const starting = connections.map((connection) =>

@@ -18,6 +18,9 @@ export interface ScopeLockOptions {
 /** How often a waiting caller asks for a lock that another process holds. */
 const ASK_AGAIN_MS = 500;
 
+/** What {@link ScopeLocks.tryRun} answers where it did not run. */
+export const BUSY = Symbol("busy");
+
 export class ScopeLocks {
   readonly #options: ScopeLockOptions;
   /** Holders in this process, so that callers here wait for each other without asking the store. */
@@ -45,26 +48,25 @@ export class ScopeLocks {
       signal.throwIfAborted();
       await Promise.race([this.#held.get(name), aborted(signal)]);
     }
-    return (await this.#turn(name, () => this.#take(name, signal), signal, run)) as T;
+    return this.#inTurn(name, async () => this.#runHeld(await this.#take(name, signal), signal, run));
   }
 
-  /** The same where nobody has it; otherwise nothing. */
-  async runIfFree(
+  /** As {@link run}, but does not wait: `BUSY` where another holder is at it, here or in another process. */
+  async tryRun<T>(
     name: string,
-    signal: AbortSignal,
-    run: (lock: Lock, signal: AbortSignal) => Promise<void>,
-  ): Promise<void> {
-    if (this.#held.has(name)) return;
-    await this.#turn(name, () => this.#options.store.lock(name, this.#options.ttlMs), signal, run);
-  }
-
-  async #turn<T>(
-    name: string,
-    take: () => Promise<Lock | undefined>,
     signal: AbortSignal,
     run: (lock: Lock, signal: AbortSignal) => Promise<T>,
-  ): Promise<T | undefined> {
-    const turn = this.#runHeld(name, take, signal, run);
+  ): Promise<T | typeof BUSY> {
+    if (this.#held.has(name)) return BUSY;
+    const { store, ttlMs } = this.#options;
+    return this.#inTurn(name, async () => {
+      const lock = await store.lock(name, ttlMs);
+      return lock === undefined ? BUSY : this.#runHeld(lock, signal, run);
+    });
+  }
+
+  async #inTurn<T>(name: string, run: () => Promise<T>): Promise<T> {
+    const turn = run();
     const ended = turn.then(
       () => undefined,
       () => undefined,
@@ -78,14 +80,12 @@ export class ScopeLocks {
   }
 
   async #runHeld<T>(
-    name: string,
-    take: () => Promise<Lock | undefined>,
+    lock: Lock,
     signal: AbortSignal,
     run: (lock: Lock, signal: AbortSignal) => Promise<T>,
-  ): Promise<T | undefined> {
+  ): Promise<T> {
     const { clock, store, ttlMs } = this.#options;
-    const lock = await take();
-    if (lock === undefined) return undefined;
+    const { name } = lock;
     const lost = new AbortController();
     let held = true;
     let cancel = () => {};

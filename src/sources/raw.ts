@@ -5,6 +5,7 @@
  */
 
 import { TrueupError } from "../core/errors.ts";
+import type { MaybePromise } from "../core/maybe-promise.ts";
 import type { AnyProvider, Connection } from "../core/provider.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
 import { authenticate, verifierList } from "./webhook/authenticate.ts";
@@ -12,7 +13,7 @@ import { connectionIdText } from "./webhook/delivery.ts";
 
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
-  readonly findConnection: (provider: string, id: string) => Promise<Connection | undefined>;
+  readonly findConnection: (provider: string, id: string) => MaybePromise<Connection | undefined>;
 }
 
 /**

@@ -8,6 +8,7 @@ import type { Clock } from "../../core/clock.ts";
 import { type ErrorCode, invalidOption, TrueupError } from "../../core/errors.ts";
 import type { SyncEvent } from "../../core/event.ts";
 import type { Hooks } from "../../core/hooks.ts";
+import { isPromise, type MaybePromise } from "../../core/maybe-promise.ts";
 import type { AnyProvider, Connection, WebhookAnswer, WebhookDefinition } from "../../core/provider.ts";
 import type { EventDelivery, Outcome, Verifier, WebhookDelivery } from "../../core/source.ts";
 import {
@@ -38,7 +39,7 @@ export interface ReceiverOptions {
   /** Resolves once the events are as safe as the store can make them (I1). */
   readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
   /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
-  readonly findConnection: (id: string) => Promise<Connection | undefined>;
+  readonly findConnection: (id: string) => MaybePromise<Connection | undefined>;
   /** False while the engine stops. */
   readonly accepting: () => boolean;
 }
@@ -111,18 +112,20 @@ export class Gate {
     try {
       const delivery = new ReceivedDelivery(head, body, this.#options.clock.now());
       const id = this.#connection ?? (await this.#connectionIdOf(delivery));
-      const connection = id === undefined ? undefined : await this.#options.findConnection(id);
+      const found = id === undefined ? undefined : this.#options.findConnection(id);
+      const connection = isPromise(found) ? await found : found;
       if (connection === undefined) return this.#unknownConnection();
       claimed = connection.id;
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
+      const events = this.#askForEvents(delivery);
       const outcome = await this.#options.sink({
         provider: this.#options.provider.name,
         connection: connection.id,
         origin: "webhook",
         deliveryId: delivery.id,
         receivedAt: delivery.receivedAt,
-        events: await this.#eventsOf(delivery),
+        events: this.#checked(isPromise(events) ? await events : events),
       });
       return this.#answerTo(outcome, delivery, connection.id);
     } catch (error) {
@@ -210,13 +213,19 @@ export class Gate {
     );
   }
 
-  async #eventsOf(delivery: WebhookDelivery): Promise<readonly SyncEvent[]> {
-    let events: unknown;
-    try {
-      events = await this.#webhook.events(delivery);
-    } catch (error) {
+  #askForEvents(delivery: WebhookDelivery): MaybePromise<unknown> {
+    const failed = (error: unknown): never => {
       throw deliveryError(error, "`webhook.events` threw");
+    };
+    try {
+      const events: MaybePromise<unknown> = this.#webhook.events(delivery);
+      return isPromise(events) ? events.then(undefined, failed) : events;
+    } catch (error) {
+      return failed(error);
     }
+  }
+
+  #checked(events: unknown): readonly SyncEvent[] {
     if (Array.isArray(events)) {
       const most = Math.ceil(this.maxBodyBytes / BYTES_PER_EVENT);
       if (events.length <= most) return events as readonly SyncEvent[];
