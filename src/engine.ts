@@ -22,7 +22,6 @@ import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
-import { toldEvent } from "./core/failure.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
@@ -40,6 +39,7 @@ import type { DriftReport, ReconcileReport } from "./core/pass.ts";
 import { Passes, requireMode } from "./core/passes.ts";
 import { Pauses } from "./core/pauses.ts";
 import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
+import { Redactor } from "./core/redactor.ts";
 import { requireHandler, RouteRegistry } from "./core/registry.ts";
 import type { IdValue, ObjectOf } from "./core/resource.ts";
 import type { Schedule } from "./core/scheduler.ts";
@@ -99,7 +99,6 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const { sources = [] } = options;
     const clock = options.clock ?? systemClock;
     const random = options.random ?? systemRandom;
-    const logger = options.logger ?? stderrLogger((line) => process.stderr.write(line));
     const limits = resolveLimits(options as EngineOptions<readonly AnyProvider[], unknown>);
     const store = (options.store ?? keyvStore()) as Store<unknown>;
     if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
@@ -109,7 +108,14 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       routes.providers,
       clock,
     );
-    const hooks = new Hooks(logger, (event) => toldEvent(event, connections));
+    const redactor = new Redactor({
+      providers: routes.providers,
+      connections,
+      owners: [store, ...sources],
+      secrets: options.secrets,
+    });
+    const logger = redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));
+    const hooks = new Hooks(logger, (event) => redactor.event(event));
     const pauses = new Pauses(store, clock, hooks);
     const apis = createApiClients({
       providers: routes.providers,
@@ -132,6 +138,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const sink = createSink((delivery) => intake.accept(delivery), {
       provider: (name) => routes.providers.get(name),
       findConnection: (provider, id) => connections.find(provider, id),
+      learn: (provider, id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),
+      tell: (error, scope) => redactor.error(error, scope),
     });
     this.#store = store;
     this.#clock = clock;
@@ -147,6 +155,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       store,
       apis,
       connections,
+      redactor,
       pauses,
       clock,
       random,
@@ -165,7 +174,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       onDone: (claim) => intake.done(claim),
       onStopped: () => intake.close(),
     });
-    this.#passes = new Passes({ clock, connections, lifecycle: this.#lifecycle });
+    this.#passes = new Passes({ clock, connections, redactor, lifecycle: this.#lifecycle });
     this.deadLetters = new DeadLetters({
       store,
       routes,
@@ -236,6 +245,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       hooks: this.#hooks,
       sink: (delivery) => this.#intake.accept(delivery),
       findConnection: (id) => this.#connections.find(provider, id),
+      learn: (id, secrets) => this.#connections.learn(provider, id, "webhook.verify", secrets),
       accepting: () => this.#lifecycle.accepting,
     });
   }

@@ -38,6 +38,8 @@ export interface EventMap {
   /** A webhook request was refused before anything was read from it (401, 413, …). */
   "delivery.refused": {
     readonly provider: string;
+    /** Whose it was, where that connection exists. Before the signature is verified anybody may have named it. */
+    readonly connection: string | undefined;
     readonly status: number;
     readonly code: string;
     /** Why, where there is more to say than the code; never sent back. */
@@ -105,7 +107,12 @@ export interface EventMap {
   /** Something is wrong that stopped nothing. `code` is an ErrorCode or a word of this list's texts. */
   warning: { readonly code: string; readonly message: string; readonly scope?: Partial<Scope> | undefined };
   /** Something failed in the background: housekeeping, a heartbeat, a store that cannot be reached. */
-  error: { readonly error: Error; readonly during: string };
+  error: {
+    readonly error: Error;
+    readonly during: string;
+    /** Whose, where that is known. */
+    readonly scope?: { readonly [Name in keyof Scope]?: Scope[Name] | undefined } | undefined;
+  };
 }
 
 export interface ChangeFacts {
