@@ -23,7 +23,6 @@ import { DeliveryWatch } from "./core/delivery-watch.ts";
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
-import { toldEvent } from "./core/failure.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
@@ -42,6 +41,7 @@ import { Passes, requireMode } from "./core/passes.ts";
 import { Pauses } from "./core/pauses.ts";
 import { withPollers, type Poller } from "./core/poller.ts";
 import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
+import { Redactor } from "./core/redactor.ts";
 import { requireHandler, RouteRegistry } from "./core/registry.ts";
 import type { IdValue, ObjectOf } from "./core/resource.ts";
 import type { Schedule } from "./core/scheduler.ts";
@@ -103,7 +103,6 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const { sources = [] } = options;
     const clock = options.clock ?? systemClock;
     const random = options.random ?? systemRandom;
-    const logger = options.logger ?? stderrLogger((line) => process.stderr.write(line));
     const limits = resolveLimits(options as EngineOptions<readonly AnyProvider[], unknown>);
     const store = (options.store ?? keyvStore()) as Store<unknown>;
     if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
@@ -113,7 +112,14 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       routes.providers,
       clock,
     );
-    const hooks = new Hooks(logger, (event) => toldEvent(event, connections));
+    const redactor = new Redactor({
+      providers: routes.providers,
+      connections,
+      owners: [store, ...sources],
+      secrets: options.secrets,
+    });
+    const logger = redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));
+    const hooks = new Hooks(logger, (event) => redactor.event(event));
     const pauses = new Pauses(store, clock, hooks);
     const apis = createApiClients({
       providers: routes.providers,
@@ -136,6 +142,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const sink = createSink((delivery) => intake.accept(delivery), {
       provider: (name) => routes.providers.get(name),
       findConnection: (provider, id) => connections.find(provider, id),
+      learn: (provider, id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),
+      tell: (error, scope) => redactor.error(error, scope),
     });
     this.#store = store;
     this.#clock = clock;
@@ -165,6 +173,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       store,
       apis,
       connections,
+      redactor,
       pauses,
       clock,
       random,
@@ -187,7 +196,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
         await this.#watch.flush();
       },
     });
-    this.#passes = new Passes({ clock, connections, lifecycle: this.#lifecycle });
+    this.#passes = new Passes({ clock, connections, redactor, lifecycle: this.#lifecycle });
     this.deadLetters = new DeadLetters({
       store,
       routes,
@@ -259,6 +268,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       hooks: this.#hooks,
       sink: (delivery) => this.#intake.accept(delivery),
       findConnection: (id) => this.#connections.find(provider, id),
+      learn: (id, secrets) => this.#connections.learn(provider, id, "webhook.verify", secrets),
       accepting: () => this.#lifecycle.accepting,
     });
   }

@@ -17,7 +17,8 @@ export interface ApiRequest {
   readonly method?: string | undefined;
   /** Relative to the provider's `baseUrl`, with or without a leading slash; or an absolute URL below it. */
   readonly path: string;
-  readonly query?: Query | undefined;
+  /** Text is a query as it stands in a link, with its question mark. */
+  readonly query?: Query | string | undefined;
   readonly headers?: Headers | undefined;
   /** An object is sent as JSON, a string or bytes as they are. */
   readonly body?: unknown;

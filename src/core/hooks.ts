@@ -135,7 +135,12 @@ export interface EventMap {
   /** Something is wrong that stopped nothing. `code` is an ErrorCode or a word of this list's texts. */
   warning: { readonly code: string; readonly message: string; readonly scope?: Partial<Scope> | undefined };
   /** Something failed in the background: housekeeping, a heartbeat, a store that cannot be reached. */
-  error: { readonly error: Error; readonly during: string };
+  error: {
+    readonly error: Error;
+    readonly during: string;
+    /** Whose, where that is known. */
+    readonly scope?: { readonly [Name in keyof Scope]?: Scope[Name] | undefined } | undefined;
+  };
 }
 
 export interface ChangeFacts {

@@ -5,6 +5,7 @@
  */
 
 import { sleep } from "./clock.ts";
+import type { ConnectionRegistry } from "./connections.ts";
 import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
@@ -18,6 +19,7 @@ import type { SourceRunner } from "./source-runner.ts";
 import { Worker } from "./worker.ts";
 
 export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
+  readonly connections: ConnectionRegistry;
   readonly environment: StoreEnvironment;
   readonly routes: RouteRegistry;
   readonly sources: SourceRunner;
@@ -88,7 +90,7 @@ export class Lifecycle {
     if (this.#stopping !== undefined) return Promise.reject(stopped());
     if (this.#isOpen) return undefined;
     if (this.#opened === undefined) {
-      const opened = this.#options.store.open(this.#options.environment);
+      const opened = this.#open();
       this.#opened = opened;
       opened.then(
         () => (this.#isOpen = true),
@@ -98,6 +100,15 @@ export class Lifecycle {
       );
     }
     return this.#opened;
+  }
+
+  async #open(): Promise<void> {
+    const { environment, redactor, store } = this.#options;
+    try {
+      await store.open(environment);
+    } catch (thrown) {
+      throw redactor.error(asError(thrown), {}); // drivers quote what they connect by
+    }
   }
 
   /** Runs with the right to work on the store, which all callers share. */

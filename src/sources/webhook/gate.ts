@@ -10,6 +10,7 @@ import type { SyncEvent } from "../../core/event.ts";
 import type { Hooks } from "../../core/hooks.ts";
 import { isPromise, type MaybePromise } from "../../core/maybe-promise.ts";
 import type { AnyProvider, Connection, WebhookAnswer, WebhookDefinition } from "../../core/provider.ts";
+import { secretsOf } from "../../core/secrets.ts";
 import type { EventDelivery, Outcome, Verifier, WebhookDelivery } from "../../core/source.ts";
 import {
   type Answer,
@@ -40,6 +41,8 @@ export interface ReceiverOptions {
   readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
   /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
   readonly findConnection: (id: string) => MaybePromise<Connection | undefined>;
+  /** Hears of secrets of a connection's signature schemes (I12). */
+  readonly learn?: ((connection: string, secrets: readonly string[]) => void) | undefined;
   /** False while the engine stops. */
   readonly accepting: () => boolean;
 }
@@ -159,7 +162,7 @@ export class Gate {
     // What strangers send fails in silence, else they could fill the log, unless the fault is ours; and that, a made-up
     // id that the user's look-up chokes on, is told now and then. The store reports its own failures.
     if (genuine ? answer.status === 400 || answer.status === 500 : answer.status === 500 && this.#mayTell())
-      this.report(error, "receiving a webhook");
+      this.report(error, "receiving a webhook", connection);
     return answer;
   }
 
@@ -184,14 +187,16 @@ export class Gate {
     return true;
   }
 
-  report(error: unknown, during: string): void {
+  report(error: unknown, during: string, connection?: string): void {
     const known =
       error instanceof Error
         ? error
         : new Error("something other than an Error was thrown", { cause: error });
+    const { name: provider } = this.#options.provider;
     this.#options.hooks.emit("error", {
       error: known,
-      during: `${during} of provider "${this.#options.provider.name}"`,
+      during: `${during} of provider "${provider}"`,
+      scope: { provider, connection },
     });
   }
 
@@ -207,10 +212,12 @@ export class Gate {
 
   async #verifiersFor(connection: Connection): Promise<readonly Verifier[]> {
     const { verify } = this.#webhook;
-    return verifierList(
+    const verifiers = verifierList(
       typeof verify === "function" ? await verify(connection) : verify,
       this.#options.provider.name,
     );
+    this.#options.learn?.(connection.id, verifiers.flatMap(secretsOf));
+    return verifiers;
   }
 
   #askForEvents(delivery: WebhookDelivery): MaybePromise<unknown> {
@@ -245,6 +252,7 @@ export class Gate {
     const { name: provider } = this.#options.provider;
     this.#options.hooks.emit("delivery.refused", {
       provider,
+      connection: undefined,
       status: 200,
       code: "CONNECTION_UNKNOWN",
       error: undefined,
@@ -260,6 +268,7 @@ export class Gate {
       const code = refusalCode(error);
       return this.refuse(statusOf(code) === expected ? code : otherwise, {
         error,
+        connection,
         ...(retryAfterMs === undefined ? undefined : { retryAfterMs }),
       });
     }
@@ -289,7 +298,7 @@ export class Gate {
       }
       return shaped === undefined ? defaultAnswer(outcome) : shapedAnswer(shaped as WebhookAnswer);
     } catch (error) {
-      this.report(error, `\`webhook.respond\` to connection "${connection}"`);
+      this.report(error, `\`webhook.respond\` to connection "${connection}"`, connection);
       return defaultAnswer(outcome);
     }
   }
