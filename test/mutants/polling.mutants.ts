@@ -32,7 +32,12 @@ export const mutants: readonly Mutant[] = [
       "I10",
     ],
     ["an expired cursor asks for no pass", `      await askForPasses(provider, connection);\n`, ``, "I5"],
-    ["a feed without an end gets no pause", `page === MOST_PAGES_A_TURN`, `page === Infinity`, "I10"],
+    [
+      "a feed without an end gets no pause",
+      `page === MOST_PAGES_A_TURN`,
+      `page === 3 * MOST_PAGES_A_TURN`,
+      "I10",
+    ],
     [
       "a paused connection is polled",
       `      if (pausedMs > 0) {`,
