@@ -141,6 +141,8 @@ export class DeliveryHealth {
   suspects(ref: ConnectionRef, now: number): Quiet | undefined {
     const row = this.#rows.get(keyOf(ref));
     if (row === undefined || row.quietSince !== undefined || row.missed < LEAST_MISSED) return undefined;
+    // It is polled, and never had a webhook.
+    if (row.lastTold === undefined && row.lastEvent.poll !== undefined) return undefined;
     // What came before this process was there says nothing of how long it has been waiting.
     const quietSince = Math.max(row.lastTold ?? 0, this.#since);
     if (now - quietSince < QUIET_MS) return undefined;

@@ -346,8 +346,8 @@ export class Lifecycle {
     await Promise.all([this.#scheduler?.stop(reason), this.#endWork()]);
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
+    await Promise.race([this.#options.onStopped(), deadline]);
     late.abort();
-    await this.#options.onStopped();
     await apis.close();
     if (this.#opened === undefined) return;
     await this.#opened

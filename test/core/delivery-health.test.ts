@@ -144,6 +144,17 @@ describe("webhooks that are quiet", () => {
     expect(away.suspects(2)).toMatchObject({ missed: 3, lastEventAt: away.at(-100) });
   });
 
+  test("should not be suspected of a connection that is polled and never had any", () => {
+    const { delivered, pass, suspects } = setup();
+    delivered("poll", 0);
+    pass(0);
+    pass(1, 3);
+    expect(suspects(2)).toBeUndefined();
+    delivered("webhook", 2); // the control
+    pass(4, 3);
+    expect(suspects(4)).toBeDefined();
+  });
+
   test.each(["webhook", "queue"] as const)("should be cleared by an event of a %s", (kind) => {
     const { delivered, health, pass, status, suspects, at } = setup();
     pass(0);
