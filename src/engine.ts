@@ -132,6 +132,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const sink = createSink((delivery) => intake.accept(delivery), {
       provider: (name) => routes.providers.get(name),
       findConnection: (provider, id) => connections.find(provider, id),
+      hooks,
     });
     this.#store = store;
     this.#clock = clock;

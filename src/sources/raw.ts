@@ -5,6 +5,7 @@
  */
 
 import { TrueupError } from "../core/errors.ts";
+import type { Hooks } from "../core/hooks.ts";
 import type { AnyProvider, Connection } from "../core/provider.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
 import { authenticate, verifierList } from "./webhook/authenticate.ts";
@@ -13,6 +14,8 @@ import { connectionIdText } from "./webhook/delivery.ts";
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
   readonly findConnection: (provider: string, id: string) => Promise<Connection | undefined>;
+  /** Hears of what is refused: nobody waits at the other end of a queue for an answer. */
+  readonly hooks?: Hooks | undefined;
 }
 
 /**
