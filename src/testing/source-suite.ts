@@ -9,6 +9,9 @@ import { TrueupError } from "../core/errors.ts";
 import { outcome, PROVIDER, SourceTest, type SourceSuiteOptions } from "./source-suite/fixture.ts";
 import type { TestRunner } from "./store-suite/fixture.ts";
 
+/** What a queue of texts keeps too. */
+const TEXT = Uint8Array.from(Buffer.from('{"name":"Grüße"}'));
+
 type Body = (test: SourceTest) => Promise<void>;
 
 /** Bytes that no text survives: not UTF-8, with a NUL and a line break. */
@@ -16,13 +19,14 @@ const BYTES = Uint8Array.from([0x7b, 0x00, 0xff, 0xfe, 0x0d, 0x0a, 0x80, 0x7d]);
 
 const tests: Readonly<Record<string, Body>> = {
   async "should hand over the bytes as they were sent, with an id and the time"(test) {
-    await test.subject.send({ body: BYTES });
+    const sent = test.options.keepsBytes === false ? TEXT : BYTES;
+    await test.subject.send({ body: sent });
     test.run();
     await test.until("the message should come", () => test.seen.length === 1);
     const [raw] = test.seen;
     assert.equal(raw?.provider, PROVIDER);
     assert.equal(raw.verify, false);
-    assert.deepEqual(Uint8Array.from(raw.delivery.body), BYTES);
+    assert.deepEqual(Uint8Array.from(raw.delivery.body), sent);
     assert.ok(raw.delivery.id !== undefined && raw.delivery.id !== "", "messages have ids");
     assert.ok(raw.delivery.receivedAt > 0);
     await test.untilRemaining(0);
@@ -30,7 +34,7 @@ const tests: Readonly<Record<string, Body>> = {
 
   async "should hand over the headers as they were sent, whatever the case of their names"(test) {
     if (test.options.keepsHeaders === false) return;
-    const value = 'sha256=ab+/=; "quoted", späte Grüße';
+    const value = 'sha256=ab+/=; "quoted"';
     await test.subject.send({ body: BYTES, headers: { "X-Signature": value, "x-topic": "contact/update" } });
     test.run();
     await test.until("the message should come", () => test.seen.length === 1);
@@ -64,14 +68,15 @@ const tests: Readonly<Record<string, Body>> = {
 
   async "should put what is rejected among the dead letters, with its bytes"(test) {
     test.become = () => outcome("rejected", { error: new TrueupError("EVENTS_FAILED", "cannot be read") });
-    await test.subject.send({ body: BYTES });
+    const sent = test.options.keepsBytes === false ? TEXT : BYTES;
+    await test.subject.send({ body: sent });
     test.run();
     await test.until("there should be a dead letter", async () => {
       return (await test.subject.deadLetters()).length === 1;
     });
     assert.deepEqual(
       (await test.subject.deadLetters()).map((body) => Uint8Array.from(body)),
-      [BYTES],
+      [sent],
     );
     await test.untilRemaining(0);
     assert.equal(test.seen.length, 1);

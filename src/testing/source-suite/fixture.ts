@@ -42,6 +42,8 @@ export interface SourceSuiteOptions {
   create(): SourceSubject | Promise<SourceSubject>;
   /** Whether messages keep their headers. @default true */
   readonly keepsHeaders?: boolean | undefined;
+  /** Whether bodies may be any bytes. False: texts only. @default true */
+  readonly keepsBytes?: boolean | undefined;
   /** How long a test waits for a fact, in real milliseconds. @default 10_000 */
   readonly patienceMs?: number | undefined;
 }
