@@ -257,17 +257,15 @@ describe("streaming", () => {
   });
 
   test("should refuse what is no stream", async () => {
-    const at = await setup({ source: { mode: "stream", url: undefined } });
-    vi.stubEnv("HOOQUE_QUEUE_NEXT_URL", at.url);
-    const source = hooqueSource({
-      provider: "crm",
-      mode: "stream",
-      token: at.hooque.token,
-      url: `${at.url}x`,
-    });
-    expect(await rejection(source.run(async () => [], at.stop.signal))).toMatchObject({
-      code: "HTTP_STATUS",
-    });
+    const { hooque, url } = await started();
+    const run = (text: string) => {
+      const options = { provider: "crm", mode: "stream", token: hooque.token, url: text } as const;
+      return hooqueSource(options).run(async () => [], new AbortController().signal);
+    };
+    hooque.send({});
+    // Only a last part `next` is put in place of by `stream`.
+    expect(await rejection(run(`${url}/x`))).toMatchObject({ code: "RESPONSE_INVALID" });
+    expect(await rejection(run(`${url}x`))).toMatchObject({ code: "HTTP_STATUS" });
   });
 
   test("should refuse an event that no payload within the limit can need", async () => {

@@ -9,6 +9,7 @@ import type { Readable } from "node:stream";
 import { sleep, type Random } from "../../core/clock.ts";
 import { TrueupError } from "../../core/errors.ts";
 import { asError, backoff } from "../../core/retry.ts";
+import { Mailbox } from "../queue/mailbox.ts";
 import { type HooqueClient, nameOf, refusal, targetOf } from "./client.ts";
 import { type HooqueMessage, readStreamed } from "./message.ts";
 
@@ -30,10 +31,8 @@ const MAX_META_CHARACTERS = 65_536;
 /** Reads one stream after the other until it is closed. Its failures are those of who takes messages. */
 export class HooqueStream {
   readonly #options: StreamOptions;
-  readonly #waiting: HooqueMessage[] = [];
+  readonly #waiting = new Mailbox<HooqueMessage>();
   readonly #closed = new AbortController();
-  #changed = Promise.withResolvers<void>();
-  #failure: Error | undefined;
   #reading: Promise<void> | undefined;
   /** Since when nobody took what is there: what lies in sockets and parsers may have come right then. */
   #stalledSince: number | undefined;
@@ -44,33 +43,16 @@ export class HooqueStream {
   }
 
   /** @throws what the stream could not be opened for */
-  async take(limit: number, signal: AbortSignal): Promise<readonly HooqueMessage[]> {
+  take(limit: number, signal: AbortSignal): Promise<readonly HooqueMessage[]> {
     this.#reading ??= this.#readOn();
-    while (this.#waiting.length === 0) {
-      if (signal.aborted) return [];
-      if (this.#failure !== undefined) throw this.#failure;
-      const aborted = Promise.withResolvers<void>();
-      const onAbort = () => aborted.resolve();
-      signal.addEventListener("abort", onAbort, { once: true });
-      await Promise.race([this.#changed.promise, aborted.promise]);
-      signal.removeEventListener("abort", onAbort);
-    }
-    const taken = this.#waiting.splice(0, limit);
-    this.#tellChange();
-    return taken;
+    return this.#waiting.take(limit, signal);
   }
 
   /** @returns what nobody took */
   async close(): Promise<readonly HooqueMessage[]> {
     this.#closed.abort(new TrueupError("STOPPED", "the source stops"));
-    this.#tellChange();
     await this.#reading;
-    return this.#waiting.splice(0);
-  }
-
-  #tellChange(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers<void>();
+    return this.#waiting.empty();
   }
 
   /** Never rejects. */
@@ -82,8 +64,7 @@ export class HooqueStream {
         await this.#readOnce(await this.#open());
       } catch (thrown) {
         if (signal.aborted) return;
-        this.#failure = asError(thrown);
-        this.#tellChange();
+        this.#waiting.fail(asError(thrown));
         return;
       }
       // Servers end streams now and then; that alone is no failure.
@@ -157,7 +138,7 @@ export class HooqueStream {
       for await (const chunk of body as AsyncIterable<Uint8Array>) {
         cancel();
         parser.feed(decoder.decode(chunk, { stream: true }));
-        if (this.#waiting.length >= this.#options.prefetch) {
+        if (this.#waiting.size >= this.#options.prefetch) {
           this.#stalledSince ??= clock.monotonic();
           await this.#untilTaken();
         } else {
@@ -186,8 +167,7 @@ export class HooqueStream {
       onEvent: ({ data, event = "message" }) => {
         this.#barren = 0;
         if (event !== "message") return;
-        this.#waiting.push(readStreamed(data, url, this.#stalledSince ?? clock.monotonic()));
-        this.#tellChange();
+        this.#waiting.put(readStreamed(data, url, this.#stalledSince ?? clock.monotonic()));
       },
       onError: (error) => {
         if (error.type !== "max-buffer-size-exceeded") return;
@@ -200,8 +180,8 @@ export class HooqueStream {
   }
 
   async #untilTaken(): Promise<void> {
-    while (this.#waiting.length >= this.#options.prefetch && !this.#closed.signal.aborted) {
-      await this.#changed.promise;
+    while (this.#waiting.size >= this.#options.prefetch && !this.#closed.signal.aborted) {
+      await this.#waiting.changed(this.#closed.signal);
     }
   }
 }

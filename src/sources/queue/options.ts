@@ -24,7 +24,7 @@ export interface QueueSourceOptions {
   readonly prefetch?: number | undefined;
   /** A larger body is rejected, in bytes. @default 1_048_576 */
   readonly maxBodyBytes?: number | undefined;
-  /** How often a message may come without ever being settled before it is rejected. @default 20 */
+  /** How often a message may come without ever being settled before it is rejected. @default 50 */
   readonly maxDeliveries?: number | undefined;
 }
 
@@ -61,7 +61,7 @@ export function queueSettings(options: QueueSourceOptions, defaults: DriverDefau
     verify,
     prefetch,
     maxBodyBytes: positive(options.maxBodyBytes, 1_048_576, "maxBodyBytes"),
-    maxDeliveries: positive(options.maxDeliveries, 20, "maxDeliveries"),
+    maxDeliveries: positive(options.maxDeliveries, 50, "maxDeliveries"),
     pullers: Math.min(prefetch, defaults.pullers ?? 1),
     idle: defaults.idle ?? { minMs: 100, maxMs: 5_000 },
   };
