@@ -7,7 +7,6 @@
 import { randomUUID } from "node:crypto";
 import type { ConsumeMessage } from "amqplib";
 import { TrueupError } from "../core/errors.ts";
-import { asError } from "../core/retry.ts";
 import type { Source } from "../core/source.ts";
 import {
   type AmqpQueueOptions,
@@ -143,16 +142,9 @@ export function amqpPublisher(options: AmqpPublisherOptions): QueuePublisher {
     return {
       lost,
       close,
-      publish: async (envelope) => {
-        const published = publisher.publish(
-          "",
-          options.queue,
-          envelope.body,
-          publishOptions(envelope, randomUUID()),
-        );
-        // A broker that is gone confirms nothing any more.
-        await Promise.race([published, lost.then((error) => Promise.reject(asError(error)))]);
-      },
+      // Where the connection breaks, what was not confirmed fails.
+      publish: (envelope) =>
+        publisher.publish("", options.queue, envelope.body, publishOptions(envelope, randomUUID())),
     };
   });
 }

@@ -77,11 +77,14 @@ export async function openLink(options: AmqpQueueOptions, deliveryLimit: number)
   const lost = Promise.withResolvers<Error>();
   const give = (error?: unknown) => lost.resolve(lostBy(error));
   connection.on("error", give).on("close", give);
+  let channel: ConfirmChannel | undefined;
   const close = async () => {
-    await connection.close().catch(() => {}); // it was lost before
+    // The channel first: of a connection that closes at once, RabbitMQ drops the last acks to quorum queues.
+    await channel?.close().catch(() => {}); // it was lost before
+    await connection.close().catch(() => {});
   };
   try {
-    const channel = await connection.createConfirmChannel();
+    channel = await connection.createConfirmChannel();
     channel.on("error", give).on("close", () => give());
     return {
       channel,
