@@ -13,15 +13,19 @@ export class Mailbox<Message> {
     return this.#waiting.length;
   }
 
+  get failed(): boolean {
+    return this.#failure !== undefined;
+  }
+
   put(message: Message): void {
     this.#waiting.push(message);
-    this.#tell();
+    this.wake();
   }
 
   /** Nothing more will come. Whoever takes hears of it once what is there is taken; the first failure counts. */
   fail(error: Error): void {
     this.#failure ??= error;
-    this.#tell();
+    this.wake();
   }
 
   /**
@@ -35,18 +39,18 @@ export class Mailbox<Message> {
       await this.changed(signal);
     }
     const taken = this.#waiting.splice(0, limit);
-    this.#tell();
+    this.wake();
     return taken;
   }
 
   /** All that is there, at once. */
   empty(): Message[] {
     const taken = this.#waiting.splice(0);
-    this.#tell();
+    this.wake();
     return taken;
   }
 
-  /** Waits until something was put, taken or failed, or the signal aborts. */
+  /** Waits for the next {@link wake}: something was put, taken or failed. Or until the signal aborts. */
   async changed(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
     const aborted = Promise.withResolvers<void>();
@@ -56,7 +60,8 @@ export class Mailbox<Message> {
     signal.removeEventListener("abort", onAbort);
   }
 
-  #tell(): void {
+  /** Lets everybody who waits look again. */
+  wake(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers<void>();
   }
