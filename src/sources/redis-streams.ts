@@ -151,7 +151,14 @@ class StreamConnection implements QueueConnection<StreamMessage> {
   async #claim(limit: number): Promise<StreamMessage[]> {
     const { group, leaseMs, stream } = this.#settings;
     const [cursor, entries] = (await this.#control.command(
-      ...(["XAUTOCLAIM", stream, group, this.#consumer, leaseMs, this.#cursor, "COUNT", limit] as const),
+      "XAUTOCLAIM",
+      stream,
+      group,
+      this.#consumer,
+      leaseMs,
+      this.#cursor,
+      "COUNT",
+      limit,
     )) as readonly [Buffer, readonly unknown[]];
     this.#cursor = cursor.toString();
     // To its end before it is left alone for a while.
@@ -224,8 +231,16 @@ class StreamConnection implements QueueConnection<StreamMessage> {
   ): Promise<void> {
     const { dead, group, stream } = this.#settings;
     const done = await this.#control.command(
-      ...(["EVAL", script, keys, stream, ...(keys === 2 ? [dead] : [])] as const),
-      ...[group, this.#consumer, entry.id, deliveries, ...rest],
+      "EVAL",
+      script,
+      keys,
+      stream,
+      ...(keys === 2 ? [dead] : []),
+      group,
+      this.#consumer,
+      entry.id,
+      deliveries,
+      ...rest,
     );
     if (Number(done) !== 1) throw new TrueupError("LEASE_LOST", "another consumer has claimed the entry");
   }

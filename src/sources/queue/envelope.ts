@@ -18,6 +18,9 @@ const DELIVERY_ID = `${OWN}delivery-id`;
 const CONNECTION = `${OWN}connection`;
 const URL_HEADER = `${OWN}url`;
 
+/** What every broker's headers can carry as it is. */
+const PRINTABLE = /^[\u0021-\u007e]{1,8192}$/;
+
 /** Why a message lies among the dead letters; set by drivers that publish it there themselves. */
 export const REASON_HEADER = `${OWN}reason`;
 
@@ -47,7 +50,7 @@ export function sealDelivery(
   }
   headers.set(RECEIVED_AT, String(delivery.receivedAt));
   headers.set(CONNECTION, encodeURIComponent(connection));
-  headers.set(URL_HEADER, encodeURI(delivery.url));
+  if (PRINTABLE.test(delivery.url)) headers.set(URL_HEADER, delivery.url);
   if (delivery.id !== undefined) headers.set(DELIVERY_ID, encodeURIComponent(delivery.id));
   return { headers, body: delivery.body };
 }

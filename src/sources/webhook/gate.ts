@@ -37,6 +37,8 @@ export interface ReceiverOptions {
   readonly hooks: Hooks;
   /** Resolves once the events are as safe as the store can make them (I1). */
   readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
+  /** Takes a verified delivery as it is, in place of reading its events for `sink`. */
+  readonly forward?: ((delivery: WebhookDelivery, connection: string) => Promise<Outcome>) | undefined;
   /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
   readonly findConnection: (id: string) => Promise<Connection | undefined>;
   /** False while the engine stops. */
@@ -114,18 +116,23 @@ export class Gate {
       if (connection === undefined) return this.#unknownConnection();
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
-      const outcome = await this.#options.sink({
-        provider: this.#options.provider.name,
-        connection: connection.id,
-        origin: "webhook",
-        deliveryId: delivery.id,
-        receivedAt: delivery.receivedAt,
-        events: await this.#eventsOf(delivery),
-      });
+      const outcome = await (this.#options.forward?.(delivery, connection.id) ??
+        this.#sink(delivery, connection.id));
       return this.#answerTo(outcome, delivery, connection.id);
     } catch (error) {
       return this.failed(error, genuine);
     }
+  }
+
+  async #sink(delivery: ReceivedDelivery, connection: string): Promise<Outcome> {
+    return this.#options.sink({
+      provider: this.#options.provider.name,
+      connection,
+      origin: "webhook",
+      deliveryId: delivery.id,
+      receivedAt: delivery.receivedAt,
+      events: await this.#eventsOf(delivery),
+    });
   }
 
   /** A refusal, and its report. The sender learns the code, the operator also the reason. */
