@@ -9,6 +9,7 @@ import { sleep } from "../../core/clock.ts";
 import { TrueupError } from "../../core/errors.ts";
 import { asError, backoff } from "../../core/retry.ts";
 import type { Outcome, Sink, SourceEnvironment } from "../../core/source.ts";
+import { abortable } from "../../http/abortable.ts";
 import { refusalCode, statusOf } from "../webhook/answer.ts";
 import { Custody, settlingOf, type Unsettled } from "./custody.ts";
 import type { QueueConnection, QueueDriver, QueueMessage } from "./driver.ts";
@@ -56,12 +57,15 @@ export class Consumer {
     if (signal.aborted) return;
     const { clock, random } = environment;
     const { maxBodyBytes, prefetch } = settings;
+    const connecting = driver.connect({ clock, random, prefetch, maxBodyBytes }, signal);
     let connection: QueueConnection;
     try {
-      connection = await driver.connect({ clock, random, prefetch, maxBodyBytes }, signal);
+      connection = await abortable(connecting, signal);
     } catch (error) {
-      if (signal.aborted) return;
-      throw error;
+      if (!signal.aborted) throw error;
+      // A broker that answers late finds nobody waiting.
+      void connecting.then((late) => late.close()).catch(() => {});
+      return;
     }
     const failed = new AbortController();
     const stop = AbortSignal.any([signal, failed.signal]);

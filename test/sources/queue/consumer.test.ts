@@ -392,6 +392,20 @@ describe("a source", () => {
     expect(at.clock.pendingTimers).toBe(0);
   });
 
+  test("should not wait for a broker that does not answer when it stops, and disconnect should it answer late", async () => {
+    const at = setup();
+    const answered = gate();
+    at.queue.before = (call) => (call === "connect" ? answered.promise : undefined);
+    const running = at.run();
+    await at.clock.settle();
+    at.stop.abort();
+    await running;
+    expect(at.queue.calls).toEqual(["connect"]);
+    answered.open();
+    await at.clock.settle();
+    expect(at.queue.calls).toEqual(["connect", "close"]);
+  });
+
   test("should do nothing when it was stopped before it ran", async () => {
     const at = setup();
     at.stop.abort();
