@@ -129,7 +129,7 @@ export function relay(options: RelayOptions): Relay {
 
 /** @throws TrueupError `OPTION_INVALID` */
 function allowlist(headers: readonly string[]): readonly string[] {
-  const names = ["content-type", ...headers].map((name) => String(name).toLowerCase());
+  const names = ["content-type", ...headers].map((name) => name.toLowerCase());
   for (const name of names) {
     if (NEVER_TAKEN.has(name)) throw invalidOption(`\`headers\` must not have "${name}": it holds a secret`);
     if (!HEADER_NAME.test(name) || name.startsWith("trueup-")) {

@@ -22,7 +22,8 @@ function ackCounter() {
         rest = rest.subarray(8); // "AMQP" and the version
       }
       // A frame: type, channel, size, payload, end. Of a method, the payload begins with class and method.
-      while (greeted && rest.length >= 7 && rest.length >= 8 + rest.readUInt32BE(3)) {
+      if (!greeted) return;
+      while (rest.length >= 7 && rest.length >= 8 + rest.readUInt32BE(3)) {
         const size = rest.readUInt32BE(3);
         const isMethod = rest.readUInt8(0) === 1;
         if (isMethod && rest.readUInt16BE(7) === 60 && rest.readUInt16BE(9) === 80) count += 1;

@@ -26,8 +26,18 @@ export const RECIPES = {
   redis: {
     command: "redis-server",
     args: (port, directory) => [
-      ...["--bind", "127.0.0.1", "--port", `${port}`, "--dir", directory],
-      ...["--save", "", "--appendonly", "yes", "--appendfsync", "always"],
+      "--bind",
+      "127.0.0.1",
+      "--port",
+      `${port}`,
+      "--dir",
+      directory,
+      "--save",
+      "",
+      "--appendonly",
+      "yes",
+      "--appendfsync",
+      "always",
     ],
   },
   amqp: {

@@ -7,6 +7,7 @@
 import type { ChannelModel, ConfirmChannel, ConsumeMessage, Options } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { invalidOption, TrueupError } from "../../core/errors.ts";
+import { isTrueupError } from "../../http/exchange.ts";
 import type { Envelope } from "../queue/envelope.ts";
 
 export interface AmqpQueueOptions {
@@ -33,7 +34,7 @@ export interface Link {
   readonly lost: Promise<Error>;
   /** Where rejected messages go; `undefined` where the broker decides. */
   readonly deadLetterExchange: string | undefined;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -189,7 +190,7 @@ function refusedBy(cause: unknown): TrueupError {
 }
 
 export function lostBy(cause: unknown): TrueupError {
-  if (cause instanceof TrueupError) return cause;
+  if (isTrueupError(cause)) return cause;
   return new TrueupError("NETWORK", "the connection to RabbitMQ is lost", { cause });
 }
 

@@ -7,6 +7,7 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
 import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
 import { invalidOption, TrueupError } from "../../core/errors.ts";
+import { isTrueupError } from "../../http/exchange.ts";
 
 export interface NatsQueueOptions {
   /** Servers, as `nats://127.0.0.1:4222`. */
@@ -105,7 +106,7 @@ async function settleStreams(connection: NatsConnection, options: NatsQueueOptio
 }
 
 export function failure(cause: unknown, what: string): TrueupError {
-  if (cause instanceof TrueupError) return cause;
+  if (isTrueupError(cause)) return cause;
   const { name } = (cause ?? {}) as { readonly name?: unknown };
   if (name === "AuthorizationError" || name === "UserAuthenticationExpiredError") {
     return new TrueupError("UNAUTHORIZED", "NATS refuses the credentials in `nats` or `url`", { cause });

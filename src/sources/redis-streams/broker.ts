@@ -24,7 +24,7 @@ export interface Link {
   readonly command: RedisCommand;
   /** Settles when the connection is gone. Never rejects. */
   readonly lost: Promise<TrueupError>;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;

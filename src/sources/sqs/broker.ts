@@ -6,6 +6,7 @@
 
 import type { Message, MessageAttributeValue, SQSClient, SQSClientConfig } from "@aws-sdk/client-sqs";
 import { invalidOption, TrueupError } from "../../core/errors.ts";
+import { isTrueupError } from "../../http/exchange.ts";
 import type { Envelope } from "../queue/envelope.ts";
 
 export interface SqsQueueOptions {
@@ -124,7 +125,7 @@ const LOST: ReadonlySet<string> = new Set([
 ]);
 
 export function failure(cause: unknown, queueUrl: string): TrueupError {
-  if (cause instanceof TrueupError) return cause;
+  if (isTrueupError(cause)) return cause;
   const { name = "" } = (cause ?? {}) as { readonly name?: string };
   if (REFUSED.has(name)) {
     return new TrueupError("UNAUTHORIZED", `SQS refuses the credentials for ${queueUrl} (${name})`, {
