@@ -98,6 +98,25 @@ export function secretSegments(path: string): string[] {
   return path.split("/").filter((segment) => segment.length >= LONG_SEGMENT);
 }
 
+/** What a connection string says before its host: `amqp://user:password@host`. A server may quote it by itself. */
+export function urlSecrets(urls: string | readonly string[] | undefined): string[] {
+  return [urls ?? []].flat().flatMap((url) => {
+    if (!URL.canParse(url)) return [];
+    const { password, username } = new URL(url);
+    // A name alone is a token (NATS); beside a password it is none.
+    const secret = password === "" ? username : password;
+    return secret === "" ? [] : [secret, decoded(secret)];
+  });
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a lone "%", which drivers take as it is
+  }
+}
+
 /** The values of headers, or of a query, that are likely to be secrets. */
 export function secretMembers(members: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(members).flatMap(([name, value]) =>
