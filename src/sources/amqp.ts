@@ -137,7 +137,7 @@ function messageOf(received: ConsumeMessage, takenAt: number): AmqpMessage {
 export function amqpPublisher(options: AmqpPublisherOptions): QueuePublisher {
   checkQueueOptions(options);
   const { maxDeliveries } = queueSettings({ provider: "-", maxDeliveries: options.maxDeliveries });
-  const publisher = reconnectingPublisher(`amqp ${options.queue}`, async () => {
+  const reconnecting = reconnectingPublisher(`amqp ${options.queue}`, async () => {
     const { channel, close, lost } = await openLink(options, maxDeliveries);
     const publisher = new ConfirmingPublisher(channel);
     return {
@@ -148,5 +148,5 @@ export function amqpPublisher(options: AmqpPublisherOptions): QueuePublisher {
         publisher.publish("", options.queue, envelope.body, publishOptions(envelope, randomUUID())),
     };
   });
-  return keepSecrets(publisher, urlSecrets(options.url));
+  return keepSecrets(reconnecting, urlSecrets(options.url));
 }
