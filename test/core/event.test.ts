@@ -210,6 +210,12 @@ describe("the dedupe key (I9)", () => {
     );
   });
 
+  test("should be another one wherever one part is another", () => {
+    const parts = ["crm", "default", "contact", "c_1", "e1"];
+    const keys = parts.map((_, at) => keyOf(parts.with(at, "other")));
+    expect(new Set([keyOf(parts), ...keys]).size).toBe(6);
+  });
+
   test("should not be fooled by parts that run into each other", () => {
     expect(keyOf(["ab", "c", "d", "e", "f"])).not.toBe(keyOf(["a", "bc", "d", "e", "f"]));
     expect(keyOf(["a", "", "d", "e", "f"])).not.toBe(keyOf(["", "a", "d", "e", "f"]));

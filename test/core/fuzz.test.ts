@@ -83,10 +83,17 @@ describe("a version", () => {
         const [there, back] = [compareEncoded(a, b), compareEncoded(b, a)];
         expect([undefined, -1, 0, 1]).toContain(there);
         expect(there === undefined ? back : back! + there).toBe(there === undefined ? undefined : 0);
-        if (a !== null) expect(encodeVersion(decodeVersion(a))).toBe(a);
+        if (a === null) return;
+        expect(encodeVersion(decodeVersion(a))).toBe(a);
+        expect(a.length).toBeLessThanOrEqual(1_026);
       }),
       { numRuns: 3_000 },
     );
+  });
+
+  test("should be refused when it is no version but a content (I10)", () => {
+    for (const long of ["x".repeat(1_025), 10n ** 1_024n]) expect(() => encodeVersion(long)).toThrow("1024");
+    expect(encodeVersion("x".repeat(1_024))).toHaveLength(1_026);
   });
 
   test("should be ordered in time that grows with its length alone (I10)", () => {

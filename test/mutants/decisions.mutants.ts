@@ -211,7 +211,7 @@ export const mutants: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "core/version.ts",
-    ["core/version"],
+    ["core/version", "core/fuzz"],
     [
       [
         "a version of any length is kept",
