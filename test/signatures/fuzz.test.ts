@@ -63,7 +63,7 @@ describe.each(schemes)("$name", ({ secrets, verifier, sign }) => {
         for (const long of [longOf(unit), value + longOf(unit), longOf(value), longOf(unit) + value]) {
           const delivery = deliveryOf("{}", { ...genuine, [name]: long });
           // An id may be long: it is signed as it is, and then cut by its caller.
-          if (!/-id$/.test(name)) expect(() => scheme.verify(delivery, NOW)).toThrow(TrueupError);
+          if (!name.endsWith("-id")) expect(() => scheme.verify(delivery, NOW)).toThrow(TrueupError);
         }
       }
     }
