@@ -47,7 +47,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/task.ts",
-    ["engine/failures", "engine/freshness", "engine/reconcile", "engine/path", "engine/commit"],
+    ["engine/attempts", "engine/failures", "engine/freshness", "engine/reconcile"],
     [
       [
         "a deletion that nobody announced is not counted",
