@@ -2,6 +2,35 @@ import { describe, expect, test } from "vitest";
 import type { Outcome, Source } from "trueup";
 import { next, notesEngine } from "./notes.ts";
 
+describe("a message of several events (I2)", () => {
+  test("should lose none of them to the id that they share, and all when it comes again", async () => {
+    const outcomes = Promise.withResolvers<Outcome[]>();
+    const message = {
+      provider: "notes",
+      connection: "default",
+      origin: "queue",
+      deliveryId: "message 1",
+      receivedAt: 0,
+      events: [1, 2, 3].map((nth) => ({ resource: "note", objectId: "n1", type: `change ${nth}` })),
+    } as const;
+    const source: Source = {
+      name: "broker",
+      run: async (sink, signal) => {
+        outcomes.resolve([...(await sink([message])), ...(await sink([message]))]);
+        await new Promise<void>((resolve) =>
+          signal.addEventListener("abort", () => resolve(), { once: true }),
+        );
+      },
+    };
+    const { engine } = notesEngine({ engine: { sources: [source] } });
+    await engine.start({ work: false });
+    expect(await outcomes.promise).toMatchObject([
+      { status: "accepted", accepted: 3, duplicates: 0 },
+      { status: "duplicate", accepted: 0, duplicates: 3 },
+    ]);
+  });
+});
+
 describe("a broker whose ack fails (I8)", () => {
   test("should undo nothing: its message is handled, and a duplicate when it comes again", async () => {
     const outcomes: Outcome[] = [];

@@ -265,6 +265,28 @@ describe("an object that changes while its page is under way (I4)", () => {
     expect(await engine.verify("notes.note")).toMatchObject({ listed: 1, stale: 0, missing: 0 });
   });
 
+  test("should not be missed by the sweep of a pass that began before it was (I7)", async () => {
+    const world = filledWorld(1);
+    let creates = false;
+    const list = async (): Promise<Page> => {
+      const items = [...world.notes.values()];
+      if (creates) {
+        const handled = next(made.engine, "change.handled");
+        world.put("n0001", "born meanwhile");
+        await made.deliver({ resource: "note", objectId: "n0001" });
+        await handled;
+      }
+      return { items };
+    };
+    const made = notesEngine({ world, resource: { list } });
+    await made.engine.start();
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    creates = true;
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    expect(world.fetches()).toBe(1); // the event's; the list's evidence is older than the object
+    expect(made.copy).toEqual(world.notes);
+  });
+
   test("should not be judged while its work waits", async () => {
     const { engine, world } = notesEngine({ world: filledWorld(3) });
     await engine.reconcile("notes.note", { mode: "full" });

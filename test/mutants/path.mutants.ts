@@ -5,7 +5,7 @@ import type { Mutant } from "./mutant.ts";
 export const mutants: readonly Mutant[] = [
   ...guardsOf(
     "core/intake.ts",
-    ["engine/volatile", "engine/path"],
+    ["engine/broker", "engine/volatile", "engine/path"],
     [
       [
         "a store that keeps nothing is answered for at once",
