@@ -260,6 +260,30 @@ describe("an object that changes while its page is under way (I4)", () => {
     expect(seen.map(({ object }) => object?.text)).toEqual(["text 0", "newer"]);
   });
 
+  test("should be left to it also where that found nothing new, and the list is behind", async () => {
+    const world = filledWorld(1);
+    let behind: Note | undefined;
+    const list = async (): Promise<Page> => {
+      if (behind === undefined) return { items: [...world.notes.values()] };
+      const unchanged = next(made.engine, "change.unchanged");
+      await made.deliver({ resource: "note", objectId: "n0000" });
+      await unchanged;
+      return { items: [behind] };
+    };
+    const made = notesEngine({
+      world,
+      resource: { list, versionOf: undefined, contentOf: (note: Note) => note.text },
+    });
+    await made.engine.start();
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    const old = world.notes.get("n0000");
+    world.put("n0000", "newer");
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    behind = old;
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    expect(made.seen.map(({ object }) => object?.text)).toEqual(["text 0", "newer"]);
+  });
+
   test("should not be learned from that page", async () => {
     const { engine } = await overtaken("none");
     expect(await engine.verify("notes.note")).toMatchObject({ listed: 1, stale: 0, missing: 0 });

@@ -249,7 +249,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/worker.ts",
-    ["engine/path", "engine/lifecycle", "engine/store-failures", "engine/failures"],
+    ["engine/shift-guards", "engine/path", "engine/lifecycle", "engine/failures"],
     [
       [
         "work is leased that nobody has room for",
@@ -265,10 +265,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a wake during a claim is lost",
-        `    lane.ready = false; // a wake during the claim sets it again
-    lane.passedOver = exceptConnections.length > 0;`,
-        `    lane.passedOver = exceptConnections.length > 0;
-    setImmediate(() => (lane.ready = false));`,
+        `    if (claims.length >= limit) lane.ready = true;`,
+        `    lane.ready = claims.length >= limit;`,
         "I5",
       ],
       [
@@ -281,7 +279,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/shift.ts",
-    ["engine/lifecycle", "engine/store-failures"],
+    ["engine/shift-guards", "engine/lifecycle"],
     [
       [
         "who lost the store at a heartbeat works on",
@@ -326,7 +324,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/lifecycle.ts",
-    ["engine/lifecycle", "engine/reconcile", "engine/path"],
+    ["engine/shift-guards", "engine/lifecycle"],
     [
       [
         "a hint whose pass did not end is settled",
