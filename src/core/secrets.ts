@@ -53,7 +53,7 @@ const FORMS: readonly (readonly [form: RegExp, replacement: string])[] = [
   // In a query, in JSON, and as Node prints an object. Not "password: too short", which a schema may say.
   [new RegExp(`\\b(${NAMED})=(?!\\[redacted\\])[^\\s&"',;#}]{6,}`, "gi"), `$1=${REDACTED}`],
   [
-    new RegExp(`\\b(${NAMED})(["']?\\s{0,5}:\\s{0,5}["'])(?!\\[redacted\\])[^"']{6,1000}`, "gi"),
+    new RegExp(`\\b(${NAMED})(["']?\\s{0,5}:\\s{0,5}["'])(?!\\[redacted\\])[^"']{6,}`, "gi"),
     `$1$2${REDACTED}`,
   ],
 ];

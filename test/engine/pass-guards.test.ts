@@ -262,13 +262,13 @@ describe("an object that changes while its page is under way (I4)", () => {
 
   test("should be left to it also where that found nothing new, and the list is behind", async () => {
     const world = filledWorld(1);
-    let behind: Note | undefined;
+    const behind: { note?: Note | undefined } = {};
     const list = async (): Promise<Page> => {
-      if (behind === undefined) return { items: [...world.notes.values()] };
+      if (behind.note === undefined) return { items: [...world.notes.values()] };
       const unchanged = next(made.engine, "change.unchanged");
       await made.deliver({ resource: "note", objectId: "n0000" });
       await unchanged;
-      return { items: [behind] };
+      return { items: [behind.note] };
     };
     const made = notesEngine({
       world,
@@ -279,7 +279,7 @@ describe("an object that changes while its page is under way (I4)", () => {
     const old = world.notes.get("n0000");
     world.put("n0000", "newer");
     await made.engine.reconcile("notes.note", { mode: "full" });
-    behind = old;
+    behind.note = old;
     await made.engine.reconcile("notes.note", { mode: "full" });
     expect(made.seen.map(({ object }) => object?.text)).toEqual(["text 0", "newer"]);
   });

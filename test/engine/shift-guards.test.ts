@@ -12,7 +12,7 @@ function storeWith(change: (session: WorkSession<unknown>) => void) {
   const work = store.work.bind(store);
   store.work = async (options) => {
     const session = await work(options);
-    change(session as WorkSession<unknown>);
+    change(session);
     return session;
   };
   return store;
