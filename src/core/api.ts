@@ -71,6 +71,8 @@ export interface ApiCall {
   readonly lane: LaneKind;
   /** Hears the `Date` header of each answer, in milliseconds since the epoch. */
   readonly onServerDate?: ((epochMs: number) => void) | undefined;
+  /** Hears of each answer as it came: 304 where the caller is given what was kept. */
+  readonly onAnswer?: ((answer: { readonly status: number; readonly headers: Headers }) => void) | undefined;
 }
 
 /** One connection's side of the API client, as the worker and the reconciler use it. */

@@ -8,6 +8,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
+import type { MaybePromise } from "./maybe-promise.ts";
 import type { Connections } from "./options.ts";
 import type { AnyProvider, Connection } from "./provider.ts";
 import { textsIn } from "./secrets.ts";
@@ -30,6 +31,7 @@ interface Kept {
   until: number;
   /** What was found last; while a look-up is under way, what the one before it found. */
   known: Connection | undefined;
+  settled: boolean;
   /** Secrets beside its credentials, by where they came up. */
   readonly learned: Map<string, readonly string[]>;
 }
@@ -50,29 +52,32 @@ export class ConnectionRegistry {
   }
 
   /**
-   * A connection with checked credentials; `undefined` where the user knows none of this id. Callers at the same time
-   * share one look-up.
-   * @throws TrueupError `CREDENTIALS_INVALID`, or what `connections.get` threw
+   * A connection with checked credentials, at once where it is known; `undefined` where the user knows none of this id.
+   * Callers at the same time share one look-up.
+   * @throws TrueupError `CREDENTIALS_INVALID`, or what `connections.get` threw; by rejecting
    */
   find(
     provider: string,
     id: string,
     options: { readonly refresh: boolean } = { refresh: false },
-  ): Promise<Connection | undefined> {
-    const key = JSON.stringify([provider, id]);
+  ): MaybePromise<Connection | undefined> {
+    const key = keyOf(provider, id);
     const kept = this.#kept.get(key) ?? this.#unproven.get(key);
-    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now()) return kept.found;
+    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now())
+      return kept.settled ? kept.known : kept.found;
     const found = this.#look(provider, id, options.refresh);
     const entry: Kept = {
       found,
       until: this.#clock.now() + KEEP_MS,
       known: kept?.known,
       learned: kept?.learned ?? new Map<string, readonly string[]>(),
+      settled: false,
     };
     this.#keep(key, entry);
     found.then(
       (connection) => {
         entry.known = connection;
+        entry.settled = true;
         // Not where it was forgotten or looked up again meanwhile.
         if (this.#kept.get(key) === entry || this.#unproven.get(key) === entry) this.#keep(key, entry);
       },
@@ -106,7 +111,7 @@ export class ConnectionRegistry {
   }
 
   forget(provider: string, id: string): void {
-    const key = JSON.stringify([provider, id]);
+    const key = keyOf(provider, id);
     this.#kept.delete(key);
     this.#unproven.delete(key);
   }
@@ -116,7 +121,7 @@ export class ConnectionRegistry {
    * for no look-up.
    */
   secrets(provider: string, id: string): ReadonlySet<string> {
-    const kept = this.#kept.get(JSON.stringify([provider, id]));
+    const kept = this.#kept.get(keyOf(provider, id));
     const secrets = textsIn(kept?.known?.credentials);
     for (const texts of kept?.learned.values() ?? []) for (const text of texts) secrets.add(text);
     return secrets;
@@ -127,7 +132,7 @@ export class ConnectionRegistry {
    * @param what where they came up: what was noted for that before is forgotten
    */
   learn(provider: string, id: string, what: string, secrets: readonly string[]): void {
-    this.#kept.get(JSON.stringify([provider, id]))?.learned.set(what, secrets);
+    this.#kept.get(keyOf(provider, id))?.learned.set(what, secrets);
   }
 
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
@@ -146,4 +151,8 @@ export class ConnectionRegistry {
       );
     }
   }
+}
+
+function keyOf(provider: string, id: string): string {
+  return `${provider.length}:${provider}${id}`;
 }

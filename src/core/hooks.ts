@@ -38,12 +38,27 @@ export interface EventMap {
   /** A webhook request was refused before anything was read from it (401, 413, …). */
   "delivery.refused": {
     readonly provider: string;
-    /** Whose it was, where that connection exists. Before the signature is verified anybody may have named it. */
-    readonly connection: string | undefined;
+    /** Whose it seems to be, where that is a connection that exists; nothing has proved it. */
+    readonly connection?: string | undefined;
     readonly status: number;
     readonly code: string;
     /** Why, where there is more to say than the code; never sent back. */
     readonly error: Error | undefined;
+  };
+
+  /** A page of a feed was asked for. `notModified`: each request for it was answered 304. */
+  poll: ConnectionRef & {
+    readonly source: string;
+    readonly events: number;
+    readonly notModified: boolean;
+    readonly durationMs: number;
+    readonly error: Error | undefined;
+  };
+  /** A feed could not be polled, or its page not be recorded. The cursor stays, and the page is asked for again. */
+  "poll.failed": ConnectionRef & {
+    readonly source: string;
+    readonly error: Error;
+    readonly retryInMs: number;
   };
 
   /** An authoritative object was requested. `objects` is above 1 for a batch. */
@@ -82,7 +97,8 @@ export interface EventMap {
   /** The lease was lost while working; another holder deals with the object. Nothing was written. */
   "change.lost": { readonly ref: ObjectRef };
 
-  "pass.started": PassRef & { readonly resumed: boolean };
+  /** `backfill`: what it hands over is no news that an event should have told; the first pass, or `handle: "all"`. */
+  "pass.started": PassRef & { readonly resumed: boolean; readonly backfill: boolean };
   "pass.page": PassRef & { readonly page: number; readonly listed: number; readonly differing: number };
   "pass.finished": PassRef & {
     readonly complete: boolean;
@@ -102,6 +118,18 @@ export interface EventMap {
   /** No work of this connection is claimed until `until` (milliseconds since the epoch; `null`: until resumed). */
   "connection.paused": ConnectionRef & { readonly until: number | null; readonly reason: string };
   "connection.resumed": ConnectionRef;
+
+  /**
+   * Passes find changes of which neither a webhook nor a queue has told anything, for an hour at least: the provider
+   * may have switched the webhook off. Told once, until an event comes.
+   */
+  "webhooks.quiet": ConnectionRef & {
+    /** Changes in that time that only passes found. */
+    readonly missed: number;
+    /** When the last event came, or, where none is known of, when this process began to count. */
+    readonly quietSince: number;
+    readonly lastEventAt: number | undefined;
+  };
 
   "source.failed": { readonly source: string; readonly error: Error; readonly retryInMs: number };
   /** Something is wrong that stopped nothing. `code` is an ErrorCode or a word of this list's texts. */

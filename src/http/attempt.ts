@@ -143,6 +143,7 @@ export class Attempt {
       const answer = await state.limiter.run(observed, call);
       const date = serverDate(answer.headers);
       if (date !== undefined) call.onServerDate?.(date);
+      call.onAnswer?.({ status: answer.status, headers: answer.headers });
       return answer;
     } catch (error) {
       if (!isTrueupError(error) || (error.code !== "NETWORK" && error.code !== "API_TIMEOUT")) throw error;

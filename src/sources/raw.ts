@@ -5,6 +5,7 @@
  */
 
 import { TrueupError } from "../core/errors.ts";
+import type { MaybePromise } from "../core/maybe-promise.ts";
 import type { ToldScope } from "../core/failure.ts";
 import type { AnyProvider, Connection } from "../core/provider.ts";
 import { secretsOf } from "../core/secrets.ts";
@@ -14,7 +15,7 @@ import { connectionIdText } from "./webhook/delivery.ts";
 
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
-  readonly findConnection: (provider: string, id: string) => Promise<Connection | undefined>;
+  readonly findConnection: (provider: string, id: string) => MaybePromise<Connection | undefined>;
   /** Hears of secrets of a connection's signature schemes (I12). */
   readonly learn?: ((provider: string, id: string, secrets: readonly string[]) => void) | undefined;
   /** Frees an error of secrets before its source sees it, which may send it to its broker (I12). */

@@ -46,7 +46,7 @@ describe("looking up a connection", () => {
   test("should ask once for callers at the same time", async () => {
     const answer = gate<Connection>();
     const { asked, registry } = setup(() => answer.promise);
-    const callers = [registry.find("crm", "acme"), registry.find("crm", "acme")];
+    const callers = [1, 2].map(async () => registry.find("crm", "acme"));
     answer.open(withToken("acme"));
     expect(await Promise.all(callers)).toEqual([withToken("acme"), withToken("acme")]);
     expect(asked).toHaveLength(1);
@@ -95,7 +95,9 @@ describe("looking up a connection", () => {
       if (!works) throw new Error("the database is down");
       return withToken(id);
     });
-    expect((await rejection(registry.find("crm", "acme"))).message).toBe("the database is down");
+    expect((await rejection(Promise.resolve(registry.find("crm", "acme")))).message).toBe(
+      "the database is down",
+    );
     works = true;
     expect(await registry.find("crm", "acme")).toEqual(withToken("acme"));
     expect(asked).toHaveLength(2);
@@ -104,7 +106,7 @@ describe("looking up a connection", () => {
   test("should not let a failure of an older look-up undo a newer one", async () => {
     const [older, newer] = [gate<Connection>(), gate<Connection>()];
     const { asked, registry } = setup((_, _id, { refresh }) => (refresh ? newer : older).promise);
-    const failing = rejection(registry.find("crm", "acme"));
+    const failing = rejection(Promise.resolve(registry.find("crm", "acme")));
     const refreshed = registry.find("crm", "acme", { refresh: true });
     older.fail(new Error("timed out"));
     await failing;
@@ -238,7 +240,7 @@ describe("redacting (I12)", () => {
     const refresh = registry.find("crm", "acme", { refresh: true });
     expect(redactedBy(registry, SECRET)).toBe("[redacted]");
     refreshed.fail(new Error("the vault is down"));
-    await rejection(refresh);
+    await rejection(Promise.resolve(refresh));
     expect(redactedBy(registry, SECRET)).toBe("[redacted]");
   });
 });

@@ -40,6 +40,9 @@ const PRIVATE_KEY = `-----BEGIN KEY-----\n${CANARY}MIIEvQIBADANBg\n-----END KEY-
 const EVENTS = {
   delivery: true,
   "delivery.refused": true,
+  poll: true,
+  "poll.failed": true,
+  "webhooks.quiet": true,
   fetch: true,
   "api.response": true,
   "change.handled": true,

@@ -105,7 +105,7 @@ export const mutants: readonly Mutant[] = [
     ],
     [
       "a pass whose cursor has expired fails for ever",
-      `      if (!this.#resumed || !expiredCursor(thrown)) throw thrown;`,
+      `      if (!this.#resumed || !refusesCursor(thrown)) throw thrown;`,
       `      throw thrown;`,
       "I5",
     ],

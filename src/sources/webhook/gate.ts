@@ -8,6 +8,7 @@ import type { Clock } from "../../core/clock.ts";
 import { type ErrorCode, invalidOption, TrueupError } from "../../core/errors.ts";
 import type { SyncEvent } from "../../core/event.ts";
 import type { Hooks } from "../../core/hooks.ts";
+import { isPromise, type MaybePromise } from "../../core/maybe-promise.ts";
 import type { AnyProvider, Connection, WebhookAnswer, WebhookDefinition } from "../../core/provider.ts";
 import { secretsOf } from "../../core/secrets.ts";
 import type { EventDelivery, Outcome, Verifier, WebhookDelivery } from "../../core/source.ts";
@@ -39,7 +40,7 @@ export interface ReceiverOptions {
   /** Resolves once the events are as safe as the store can make them (I1). */
   readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
   /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
-  readonly findConnection: (id: string) => Promise<Connection | undefined>;
+  readonly findConnection: (id: string) => MaybePromise<Connection | undefined>;
   /** Hears of secrets of a connection's signature schemes (I12). */
   readonly learn?: ((connection: string, secrets: readonly string[]) => void) | undefined;
   /** False while the engine stops. */
@@ -110,26 +111,28 @@ export class Gate {
   /** Takes in a request whose body was read. Never rejects. */
   async accept(head: RequestHead, body: Uint8Array): Promise<Answer> {
     let genuine = false;
-    let known: string | undefined;
+    let claimed: string | undefined;
     try {
       const delivery = new ReceivedDelivery(head, body, this.#options.clock.now());
       const id = this.#connection ?? (await this.#connectionIdOf(delivery));
-      const connection = id === undefined ? undefined : await this.#options.findConnection(id);
+      const found = id === undefined ? undefined : this.#options.findConnection(id);
+      const connection = isPromise(found) ? await found : found;
       if (connection === undefined) return this.#unknownConnection();
-      known = connection.id;
+      claimed = connection.id;
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
+      const events = this.#askForEvents(delivery);
       const outcome = await this.#options.sink({
         provider: this.#options.provider.name,
         connection: connection.id,
         origin: "webhook",
         deliveryId: delivery.id,
         receivedAt: delivery.receivedAt,
-        events: await this.#eventsOf(delivery),
+        events: this.#checked(isPromise(events) ? await events : events),
       });
       return this.#answerTo(outcome, delivery, connection.id);
     } catch (error) {
-      return this.failed(error, genuine, known);
+      return this.failed(error, genuine, claimed);
     }
   }
 
@@ -137,15 +140,15 @@ export class Gate {
   refuse(
     code: RefusalCode,
     {
+      connection,
       error,
       retryAfterMs,
-      connection,
-    }: { error?: unknown; retryAfterMs?: number; connection?: string | undefined } = {},
+    }: { connection?: string | undefined; error?: unknown; retryAfterMs?: number } = {},
   ): Answer {
     const answer = refusal(code, retryAfterMs);
     this.#options.hooks.emit("delivery.refused", {
       provider: this.#options.provider.name,
-      connection,
+      ...(connection === undefined ? undefined : { connection }),
       status: answer.status,
       code,
       error: error instanceof Error ? error : undefined,
@@ -155,7 +158,7 @@ export class Gate {
 
   /** The refusal that an error amounts to. */
   failed(error: unknown, genuine: boolean, connection?: string): Answer {
-    const answer = this.refuse(refusalCode(error), { error, connection });
+    const answer = this.refuse(refusalCode(error), { connection, error });
     // What strangers send fails in silence, else they could fill the log, unless the fault is ours; and that, a made-up
     // id that the user's look-up chokes on, is told now and then. The store reports its own failures.
     if (genuine ? answer.status === 400 || answer.status === 500 : answer.status === 500 && this.#mayTell())
@@ -217,13 +220,19 @@ export class Gate {
     return verifiers;
   }
 
-  async #eventsOf(delivery: WebhookDelivery): Promise<readonly SyncEvent[]> {
-    let events: unknown;
-    try {
-      events = await this.#webhook.events(delivery);
-    } catch (error) {
+  #askForEvents(delivery: WebhookDelivery): MaybePromise<unknown> {
+    const failed = (error: unknown): never => {
       throw deliveryError(error, "`webhook.events` threw");
+    };
+    try {
+      const events: MaybePromise<unknown> = this.#webhook.events(delivery);
+      return isPromise(events) ? events.then(undefined, failed) : events;
+    } catch (error) {
+      return failed(error);
     }
+  }
+
+  #checked(events: unknown): readonly SyncEvent[] {
     if (Array.isArray(events)) {
       const most = Math.ceil(this.maxBodyBytes / BYTES_PER_EVENT);
       if (events.length <= most) return events as readonly SyncEvent[];
