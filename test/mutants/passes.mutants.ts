@@ -232,8 +232,8 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "what another process ran runs again",
-        `      if (last !== undefined && last + schedule.everyMs > clock.now()) {`,
-        `      if (last === null) {`,
+        `    if (last === undefined || last + schedule.everyMs <= this.#options.clock.now()) return true;`,
+        `    if (last !== null) return true;`,
         "I10",
       ],
       [

@@ -9,14 +9,14 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "a store that keeps nothing is answered for at once",
-        `    if (store.guarantees.durability !== "none") return outcome;`,
-        `    if (store.guarantees.durability !== "disk") return outcome;`,
+        `        store.guarantees.durability !== "none" ||`,
+        `        store.guarantees.durability !== "disk" ||`,
         "I1",
       ],
       [
         "what is not handled in time is answered for",
-        ` ? outcome : tooLate(outcome);`,
-        ` ? outcome : outcome;`,
+        `safe ? outcome : tooLate(outcome)`,
+        `safe ? outcome : outcome`,
         "I1",
       ],
       [
@@ -33,8 +33,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "no event is told apart by its id",
-        "      ...(event.id === undefined ? undefined : { dedupeKey: dedupeKey(ref, event.id) }),",
-        "",
+        `dedupeKey: event.id === undefined ? undefined : dedupeKey(ref, event.id),`,
+        `dedupeKey: undefined,`,
         "I9",
       ],
       [
@@ -340,9 +340,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "an engine that stops takes events in",
-        `    if (this.#stopping !== undefined) return Promise.reject(stopped());
-    if (this.#opened === undefined) {`,
-        `    if (this.#opened === undefined) {`,
+        `    if (this.#stopping !== undefined) return Promise.reject(stopped());\n    if (this.#isOpen) return undefined;`,
+        `    if (this.#isOpen) return undefined;`,
         "I2",
       ],
     ],
