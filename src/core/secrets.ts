@@ -40,6 +40,8 @@ export function redactorOf(secrets: Iterable<string>): Redact {
   };
 }
 
+const NAMED = "access_token|refresh_token|api_?key|access_?key|client_secret|secret|password|passwd|pwd";
+
 /**
  * Secrets that nobody told us of, by their form alone: drivers and SDKs quote connection strings and headers in their
  * errors. Each is bounded, so that the time stays linear in the text.
@@ -48,8 +50,10 @@ const FORMS: readonly (readonly [form: RegExp, replacement: string])[] = [
   // postgres://user:password@host
   [/:\/\/[^\s/?#"'<>]{1,1000}@/g, `://${REDACTED}@`],
   [/\b(bearer|basic)\s{1,10}(?=[^\s"']{0,1000}\d)[\w.~+/=-]{8,}/gi, `$1 ${REDACTED}`],
+  // In a query, in JSON, and as Node prints an object. Not "password: too short", which a schema may say.
+  [new RegExp(`\\b(${NAMED})=(?!\\[redacted\\])[^\\s&"',;#}]{6,}`, "gi"), `$1=${REDACTED}`],
   [
-    /\b(access_token|refresh_token|api_?key|access_?key|client_secret|secret|password|passwd|pwd)(["']?\s{0,5}[=:]\s{0,5}["']?)(?!\[redacted\])[^\s&"',;#}]{6,}/gi,
+    new RegExp(`\\b(${NAMED})(["']?\\s{0,5}:\\s{0,5}["'])(?!\\[redacted\\])[^"']{6,}`, "gi"),
     `$1$2${REDACTED}`,
   ],
 ];
