@@ -7,6 +7,7 @@ import { defineConfig } from "tsup";
 export const entry = {
   index: "src/index.ts",
   "stores/sqlite": "src/stores/sqlite.ts",
+  "stores/postgres": "src/stores/postgres.ts",
   "testing/index": "src/testing/index.ts",
 };
 
