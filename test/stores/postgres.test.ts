@@ -8,7 +8,7 @@ describeWith("postgres")("postgresStore", () => {
   const schemas = new Schemas("suite");
   const schema = schemas.name();
   const lines = `${schema}_user.line`;
-  const open = () => postgresStore({ pool: schemas.pool, schema, listen: false });
+  const open = () => postgresStore({ pool: schemas.pool, schema });
 
   beforeAll(async () => {
     await (await openStore({ pool: schemas.pool, schema })).close();
