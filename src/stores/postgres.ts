@@ -4,7 +4,7 @@
  * @module
  */
 
-import pg from "pg";
+import { type ClientConfig, Pool } from "pg";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import { DEDUPE_KEY_BYTES, type Scope } from "../core/event.ts";
 import {
@@ -373,8 +373,8 @@ async function openStore(options: PostgresStoreOptions, environment: StoreEnviro
   const { schema, migrate: mode = "auto" } = options;
   const { clock, logger, random } = environment;
   const config = configOf(options);
-  const own = options.pool === undefined ? new pg.Pool({ ...config, max: POOL_CONNECTIONS }) : undefined;
-  const pool = options.pool ?? (own as PgPool);
+  const own = options.pool === undefined ? new Pool({ ...config, max: POOL_CONNECTIONS }) : undefined;
+  const pool: PgPool = options.pool ?? (own as Pool);
   // Without a listener, a connection that is lost while it lies idle would end the process. The pool replaces it.
   const idleError = (error: Error) =>
     logger.debug({ error }, "a connection to PostgreSQL was lost while idle");
@@ -408,8 +408,8 @@ async function openStore(options: PostgresStoreOptions, environment: StoreEnviro
 }
 
 /** How to make connections: of a pool that was given, as it makes its own. `undefined`: that cannot be told. */
-function configOf({ pool, url }: PostgresStoreOptions): pg.ClientConfig | undefined {
-  if (url === undefined) return (pool as { options?: pg.ClientConfig }).options;
+function configOf({ pool, url }: PostgresStoreOptions): ClientConfig | undefined {
+  if (url === undefined) return (pool as { options?: ClientConfig }).options;
   return {
     connectionString: url,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,

@@ -1,4 +1,4 @@
-import pg from "pg";
+import { Pool } from "pg";
 import { postgresStore, type PostgresStoreOptions } from "trueup/postgres";
 import { systemClock } from "../../src/core/clock.ts";
 import { serviceUrl } from "../services.ts";
@@ -8,7 +8,7 @@ import { environment } from "./sqlite-fixture.ts";
 export class Schemas {
   readonly url = serviceUrl("postgres");
   /** For looking from outside, and as a pool of the user's. */
-  readonly pool = new pg.Pool({
+  readonly pool = new Pool({
     connectionString: this.url,
     max: 10,
     options: "-c synchronous_commit=off", // what is tested with it survives no crash of the server

@@ -6,7 +6,7 @@
  * @module
  */
 
-import pg from "pg";
+import { Client, type ClientConfig } from "pg";
 import { type Random, sleep, systemClock } from "../../core/clock.ts";
 import type { Logger } from "../../core/hooks.ts";
 
@@ -17,7 +17,7 @@ const RECONNECT_MAX_MS = 10_000;
 interface ListenerOptions {
   readonly channel: string;
   /** How to connect; `undefined`: there can be no notifications. */
-  readonly config: pg.ClientConfig | undefined;
+  readonly config: ClientConfig | undefined;
   readonly random: Random;
   readonly logger: Logger;
 }
@@ -55,11 +55,11 @@ export class Listener {
     await this.#running;
   }
 
-  async #run(config: pg.ClientConfig): Promise<void> {
+  async #run(config: ClientConfig): Promise<void> {
     const { logger, random } = this.#options;
     const { signal } = this.#stop;
     for (let failures = 0; !signal.aborted; failures += 1) {
-      const client = new pg.Client({ ...config, keepAlive: true });
+      const client = new Client({ ...config, keepAlive: true });
       try {
         const ended = new Promise<void>((resolve) => client.once("end", resolve));
         client.on("error", () => {}); // "end" follows

@@ -145,8 +145,8 @@ export class Status {
         dirtySince: this.#time.local(dirtySince, storeNow),
       };
     });
-    const last = rows.length > page.limit ? rows[page.limit - 1]?.[0] : undefined;
-    return { items, next: last === undefined ? undefined : String(last) };
+    const last = rows.length > page.limit ? (rows[page.limit - 1]?.[0] as number) : undefined;
+    return { items, next: last?.toString() };
   }
 }
 
