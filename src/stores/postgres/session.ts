@@ -146,9 +146,8 @@ export class Session implements WorkSession<PgTx> {
     if (first.length === 0) return outcomes;
     const { time } = this.#parts;
     const ordered = first.map((place) => settlements[place] as Settlement);
-    const [row] = await settle([time.moment, ...settleColumns(ordered, time)]);
-    for (const [i, number] of (row?.[0] as number[]).entries())
-      outcomes[first[i] as number] = toOutcome(number);
+    const [row] = (await settle([time.moment, ...settleColumns(ordered, time)])) as [[number[]]];
+    for (const [i, number] of row[0].entries()) outcomes[first[i] as number] = toOutcome(number);
     return outcomes;
   }
 

@@ -37,8 +37,9 @@ async function outlive<Tx>(test: StoreTest<Tx>, session: WorkSession<Tx>): Promi
 }
 
 async function take<Tx>(store: Store<Tx>, wanted: number, budget = BUDGET): Promise<number> {
-  assert.ok(store.takePermits, "a shared store hands out permits");
-  const { permits, retryInMs } = await store.takePermits(budget, wanted);
+  const grant = await store.takePermits?.(budget, wanted);
+  assert.ok(grant !== undefined, "a shared store hands out permits");
+  const { permits, retryInMs } = grant;
   assert.ok(permits >= 0 && permits <= wanted, `${permits} permits of ${wanted} that were wanted`);
   if (permits < wanted)
     assert.ok(retryInMs > 0 && retryInMs <= budget.perMs, `asking again in ${retryInMs} ms`);
