@@ -223,8 +223,14 @@ const startedAt = performance.now();
 for (let start = 0; start < jobs; start += FILL_BATCH)
   await contender.fill(start, Math.min(FILL_BATCH, jobs - start));
 const filledAt = performance.now();
+const before = process.cpuUsage();
 await contender.drain();
 const drainedAt = performance.now();
-process.send?.({ fillMs: filledAt - startedAt, drainMs: drainedAt - filledAt });
+const { user, system } = process.cpuUsage(before);
+process.send?.({
+  fillMs: filledAt - startedAt,
+  drainMs: drainedAt - filledAt,
+  cpuUsPerJob: (user + system) / jobs,
+});
 await contender.end();
 process.disconnect?.();

@@ -21,15 +21,33 @@ DECLARE
   v_lanes bigint[];
   v_dues bigint[];
   v_clean bigint[];
+  v_ended bigint[];
 BEGIN
-  -- The live leases, locked in the order of n. One of a connection that was forgotten is none.
-  SELECT array_agg(f.fence IS NOT NULL ORDER BY f.place), array_agg(f.since IS NOT NULL ORDER BY f.place),
-    array_agg(f.n) FILTER (WHERE f.fence IS NOT NULL AND f.since IS NULL AND f.kind = 0)
-  INTO v_live, v_since, v_clean
-  FROM (
-    SELECT d.place, d.n, d.kind, w.fence, w.since FROM unnest(p_n, p_fence, p_kind) WITH ORDINALITY d(n, fence, kind, place) LEFT JOIN LATERAL (
-      SELECT x.fence, x.since FROM ${s}.work x WHERE x.n = d.n AND x.fence = d.fence
-        AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = x.lane) FOR UPDATE OF x) w ON true OFFSET 0) f;
+  -- The usual: all are done, and nothing was appended meanwhile. One of a connection that was forgotten is lost.
+  IF 0 = ALL(p_kind) AND NOT EXISTS (
+    SELECT FROM unnest(p_n) d(n) CROSS JOIN LATERAL (SELECT x.since FROM ${s}.work x WHERE x.n = d.n LIMIT 1) w WHERE w.since IS NOT NULL)
+  THEN
+    WITH ended AS (
+      DELETE FROM ${s}.work w USING unnest(p_n, p_fence) d(n, fence)
+      WHERE w.n = d.n AND w.fence = d.fence AND w.since IS NULL AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = w.lane)
+      RETURNING w.n
+    ) SELECT array_agg(e.n) INTO v_ended FROM ended e;
+  END IF;
+  IF cardinality(v_ended) = cardinality(p_n) THEN
+    v_live := array_fill(true, ARRAY[cardinality(p_n)]);
+    v_since := array_fill(false, ARRAY[cardinality(p_n)]);
+    v_clean := v_ended;
+  ELSE
+    -- The live leases, locked in the order of n.
+    SELECT array_agg(f.fence IS NOT NULL OR f.n = ANY(v_ended) ORDER BY f.place), array_agg(f.since IS NOT NULL ORDER BY f.place),
+      array_agg(f.n) FILTER (WHERE f.kind = 0 AND f.since IS NULL AND (f.fence IS NOT NULL OR f.n = ANY(v_ended)))
+    INTO v_live, v_since, v_clean
+    FROM (
+      SELECT d.place, d.n, d.kind, w.fence, w.since FROM unnest(p_n, p_fence, p_kind) WITH ORDINALITY d(n, fence, kind, place) LEFT JOIN LATERAL (
+        SELECT x.fence, x.since FROM ${s}.work x WHERE x.n = d.n AND x.fence = d.fence
+          AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = x.lane) FOR UPDATE OF x) w ON true OFFSET 0) f;
+    v_live := ARRAY(SELECT coalesce(u.live, false) FROM unnest(v_live) WITH ORDINALITY u(live, place) ORDER BY u.place);
+  END IF;
   v_touched := nextval('${s}.counter');
 
   IF 0 = ANY(p_kind) THEN
@@ -47,7 +65,7 @@ BEGIN
     WHERE o.n = d.n AND d.kind = 0 AND d.live;
     DELETE FROM ${s}.event e USING unnest(p_n, p_kind, v_live, p_generation) d(n, kind, live, generation)
     WHERE e.object = d.n AND e.seq <= d.generation AND d.kind = 0 AND d.live;
-    DELETE FROM ${s}.work w WHERE w.n = ANY(v_clean);
+    IF cardinality(v_clean) > coalesce(cardinality(v_ended), 0) THEN DELETE FROM ${s}.work w WHERE w.n = ANY(v_clean); END IF;
   END IF;
 
   IF v_clean IS NULL OR cardinality(v_clean) < cardinality(p_n) THEN
