@@ -97,8 +97,10 @@ DECLARE
   v_n bigint[];
   v_fresh boolean[];
   v_generation bigint[];
+  v_places bigint[];
+  v_bodies text[];
   v_marked bigint[];
-  v_marked_generation bigint[];
+  v_reached bigint[];
   v_woken bigint[];
   v_dues bigint[];
   v_count integer;
@@ -127,26 +129,28 @@ BEGIN
     SELECT CASE WHEN NOT u.fresh THEN (SELECT w.generation FROM ${s}.work w WHERE w.n = u.n AND NOT w.dead) END
     FROM unnest(v_n, v_fresh) WITH ORDINALITY u(n, fresh, place) ORDER BY u.place);
   FOR v_round IN 0 .. (SELECT max(r) FROM unnest(p_round) r) LOOP
-    WITH e AS MATERIALIZED (
-      SELECT u.*, o.not_before, o.begun
-      FROM unnest(v_n, p_scope, p_round, v_fresh, p_body, p_origin, p_repair, p_force, p_hint, p_version, p_order)
-          WITH ORDINALITY u(n, scope, round, fresh, body, origin, repair, forced, hint, version, vorder, place)
-        CROSS JOIN LATERAL (SELECT b.not_before, b.begun FROM ${s}.object b WHERE b.n = u.n LIMIT 1) o
-      WHERE u.round = v_round AND u.fresh
-    ), marked AS (${markDirty(
+    -- Every object of a round is there once, and each is marked: sorted by number, what goes in and what comes out belong
+    -- together place by place, which is cheaper than to join them.
+    SELECT array_agg(u.place ORDER BY u.n), array_agg(u.body ORDER BY u.n) INTO v_places, v_bodies
+    FROM unnest(v_n, p_round, v_fresh, p_body) WITH ORDINALITY u(n, round, fresh, body, place) WHERE u.round = v_round AND u.fresh;
+    CONTINUE WHEN v_places IS NULL;
+    WITH marked AS (${markDirty(
       s,
-      `SELECT e.n, 2 * e.scope + e.repair::integer AS lane, greatest(v_now, e.not_before) AS due, v_now AS now, e.forced, e.begun, e.origin,
-        e.hint, e.version AS hint_version, e.vorder AS hint_order, (e.body IS NOT NULL)::integer AS event_count FROM e ORDER BY e.n`,
+      `SELECT u.n, 2 * u.scope + u.repair::integer AS lane, greatest(v_now, o.not_before) AS due, v_now AS now, u.forced, o.begun, u.origin,
+        u.hint, u.version AS hint_version, u.vorder AS hint_order, (u.body IS NOT NULL)::integer AS event_count
+      FROM unnest(v_n, p_scope, p_round, v_fresh, p_body, p_origin, p_repair, p_force, p_hint, p_version, p_order)
+          u(n, scope, round, fresh, body, origin, repair, forced, hint, version, vorder)
+        CROSS JOIN LATERAL (SELECT b.not_before, b.begun FROM ${s}.object b WHERE b.n = u.n LIMIT 1) o
+      WHERE u.round = v_round AND u.fresh ORDER BY u.n`,
     )}
-    ), remembered AS (
-      INSERT INTO ${s}.event (object, seq, at, body)
-      SELECT e.n, m.generation, v_now, e.body FROM e JOIN marked m ON m.n = e.n WHERE e.body IS NOT NULL
     )
-    SELECT array_agg(m.generation ORDER BY e.place), array_agg(e.place ORDER BY e.place),
+    SELECT array_agg(m.n ORDER BY m.n), array_agg(m.generation ORDER BY m.n),
       array_agg(m.lane) FILTER (WHERE m.fence IS NULL), array_agg(m.due) FILTER (WHERE m.fence IS NULL)
-    INTO v_marked_generation, v_marked, v_woken, v_dues FROM e JOIN marked m ON m.n = e.n;
-    FOR v_count IN 1 .. coalesce(cardinality(v_marked), 0) LOOP
-      v_generation[v_marked[v_count]] := v_marked_generation[v_count];
+    INTO v_marked, v_reached, v_woken, v_dues FROM marked m;
+    INSERT INTO ${s}.event (object, seq, at, body)
+    SELECT u.n, u.seq, v_now, u.body FROM unnest(v_marked, v_reached, v_bodies) u(n, seq, body) WHERE u.body IS NOT NULL;
+    FOR v_count IN 1 .. cardinality(v_places) LOOP
+      v_generation[v_places[v_count]] := v_reached[v_count];
     END LOOP;
     PERFORM ${s}.wake(v_now, v_woken, v_dues);
   END LOOP;

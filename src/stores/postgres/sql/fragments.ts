@@ -9,8 +9,7 @@
  * never read a table as a whole where it looks up rows. A plan that must all the same, of a small table, counts as so
  * expensive then that it would be compiled, which takes longer than all the rest.
  */
-export const LOOKS_UP =
-  "SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off";
+export const LOOKS_UP = "SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off";
 
 /** As {@link LOOKS_UP}, for functions that join tables with arrays. */
 export const JOINS_BY_INDEX = `${LOOKS_UP} SET enable_hashjoin = off SET enable_mergejoin = off`;
