@@ -18,6 +18,7 @@ export type {
 export type { EngineOptions, Connections } from "./core/options.ts";
 export type { StartOptions } from "./core/lifecycle.ts";
 export type { DrainResult, EngineStatus, RouteStatus } from "./core/status.ts";
+export type { Arrival, DeliveryStatus, SourceKind } from "./core/delivery-health.ts";
 export type { AdoptRow } from "./core/adopt.ts";
 export type { DeadLetter, DeadLetterPage, DeadLetterQuery, DeadLetters } from "./core/dead-letters.ts";
 
@@ -75,6 +76,8 @@ export type {
   Verifier,
   WebhookDelivery,
 } from "./core/source.ts";
+export { pollSource } from "./core/poll-source.ts";
+export type { PollArguments, PollResult, PollSourceOptions } from "./core/poll-source.ts";
 export type { Clock, Random } from "./core/clock.ts";
 export type { RetryPolicy } from "./core/retry.ts";
 

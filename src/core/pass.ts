@@ -6,6 +6,7 @@
  */
 
 import type { Clock } from "./clock.ts";
+import { HttpError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import type { Route } from "./registry.ts";
 import { connectionKey } from "./store.ts";
@@ -191,6 +192,11 @@ function spanOf(reports: readonly Span[], clock: Clock): Span {
   const times = reports.flatMap(({ startedAt, finishedAt }) => [startedAt.getTime(), finishedAt.getTime()]);
   if (times.length === 0) times.push(clock.now()); // a provider without connections
   return { startedAt: new Date(Math.min(...times)), finishedAt: new Date(Math.max(...times)) };
+}
+
+/** What APIs answer to a cursor that they do not know any more. They answer it to other mistakes too. */
+export function refusesCursor(thrown: unknown): boolean {
+  return thrown instanceof HttpError && [400, 404, 410, 422].includes(thrown.status);
 }
 
 /** Finds that a list runs in a circle, remembering one cursor only (Brent's algorithm). */

@@ -28,8 +28,10 @@ export function createSink(accept: (delivery: EventDelivery) => Promise<Outcome>
       const read = "events" in delivery ? delivery : await readRaw(delivery, reader);
       return read === undefined ? { status: "ignored", ...NOTHING, ignored: 1 } : await accept(read);
     } catch (thrown) {
-      const error = asError(thrown);
-      const hopeless = error instanceof TrueupError && HOPELESS.has((error as TrueupError).code);
+      const failure = asError(thrown);
+      const hopeless = failure instanceof TrueupError && HOPELESS.has((failure as TrueupError).code);
+      const { provider, connection } = delivery;
+      const error = reader.tell?.(failure, { provider, connection: connection ?? "default" }) ?? failure;
       return hopeless
         ? { status: "rejected", ...NOTHING, error }
         : { status: "retry", ...NOTHING, error, retryAfterMs: RETRY_AFTER_MS };

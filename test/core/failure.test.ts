@@ -1,20 +1,21 @@
 import { describe, expect, test } from "vitest";
 import { ConnectionRegistry } from "../../src/core/connections.ts";
 import { toldError, toldEvent } from "../../src/core/failure.ts";
+import { Redactor } from "../../src/core/redactor.ts";
 import { TestClock } from "../../src/testing/test-clock.ts";
 import { refOf, scope } from "./fakes.ts";
 
 const SECRET = "s3cr3t-token";
 const KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----";
 
-async function known(credentials: unknown = { token: SECRET, key: KEY }): Promise<ConnectionRegistry> {
+async function known(credentials: unknown = { token: SECRET, key: KEY }): Promise<Redactor> {
   const registry = new ConnectionRegistry(
     { get: (_provider, id) => ({ id, credentials }) },
     new Map(),
     new TestClock(),
   );
   await registry.find(scope.provider, scope.connection);
-  return registry;
+  return new Redactor({ providers: new Map(), connections: registry });
 }
 
 /** As a logger that goes as deep as it can would write it. */

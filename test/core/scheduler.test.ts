@@ -23,6 +23,8 @@ function setup({ schedules = [every15m], random = () => 0 }: Setup = {}) {
   const runs: { at: number; connection: string; mode: PassMode }[] = [];
   const world = {
     connections: ["default"] as string[],
+    /** Whether another process is at the pass. */
+    busy: false,
     listing: async (provider: string): Promise<readonly string[]> => {
       if (provider !== "crm") throw new Error("the user's table is gone");
       return world.connections;
@@ -40,11 +42,13 @@ function setup({ schedules = [every15m], random = () => 0 }: Setup = {}) {
     hooks,
     schedules,
     connectionsOf: (provider) => world.listing(provider),
-    runPass: async (_, scope, mode, signal) => {
+    runPass: async (_, scope, mode, { signal, isDue }) => {
+      if (world.busy || !(await isDue())) return false;
       const startedAt = clock.now();
       runs.push({ at: startedAt, connection: scope.connection, mode });
       await world.during(scope.connection, signal);
       if (!signal.aborted) complete(scope, mode, startedAt);
+      return true;
     },
   });
   const stop = () => scheduler.stop(new Error("stopping"));
@@ -88,6 +92,32 @@ describe("a schedule", () => {
     expect(runs).toEqual([]);
     await clock.advance(5 * MINUTE);
     expect(minutes(runs)).toEqual([19]);
+    await stop();
+  });
+
+  test("should look again soon at a pass that another process is at, and leave it alone once that one is done", async () => {
+    const { clock, complete, runs, scheduler, stop, world } = setup();
+    world.busy = true;
+    scheduler.start();
+    await clock.advance(MINUTE);
+    expect(runs).toEqual([]);
+    complete(scopeOf("default"), "incremental", 0);
+    world.busy = false;
+    await clock.advance(14 * MINUTE - 1);
+    expect(runs).toEqual([]);
+    await clock.advance(MINUTE);
+    expect(minutes(runs)).toEqual([15]);
+    await stop();
+  });
+
+  test("should take over soon from a process that died at its pass", async () => {
+    const { clock, runs, scheduler, stop, world } = setup();
+    world.busy = true;
+    scheduler.start();
+    await clock.advance(MINUTE);
+    world.busy = false;
+    await clock.advance(10_000);
+    expect(runs).toHaveLength(1);
     await stop();
   });
 

@@ -1,6 +1,8 @@
+import { inspect } from "node:util";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { SignatureError, TrueupError } from "../../src/core/errors.ts";
+import { secretsOf } from "../../src/core/secrets.ts";
 import { decodeStrictly } from "../../src/signatures/decode.ts";
 import { deliveryOf, NOW, schemes } from "./schemes.ts";
 
@@ -17,6 +19,13 @@ function nearly(good: string): fc.Arbitrary<string> {
 
 describe.each(schemes)("$name", ({ secrets, verifier, sign }) => {
   const genuine = sign(Buffer.from("{}"), secrets[0], NOW);
+
+  test("should note its secrets, so that they are told to nobody (I12)", () => {
+    const scheme = verifier([...secrets]);
+    expect(inspect(scheme, { depth: null, showHidden: true })).not.toContain(secrets[0]);
+    // The key of a pair is public.
+    expect(secretsOf(scheme)).toEqual(secrets[0].startsWith("whpk_") ? [] : secrets);
+  });
 
   test("should throw nothing but its own errors, whatever comes", () => {
     const scheme = verifier([...secrets]);
