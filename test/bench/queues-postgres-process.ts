@@ -90,7 +90,7 @@ async function trueup(): Promise<Contender> {
     concurrency: CONCURRENCY,
   });
   const handled = counter();
-  engine.handle("bench.thing", handled.one, { concurrency: CONCURRENCY });
+  engine.handle("bench.thing", () => handled.one(), { concurrency: CONCURRENCY });
   return {
     fill: (start, size) => fillStore(store, start, size),
     async drain() {
@@ -176,7 +176,7 @@ async function graphile(): Promise<Contender> {
         },
         taskList: { thing: async () => handled.one() },
         noHandleSignals: true,
-      } as Parameters<typeof run>[0]);
+      });
       await handled.all;
       await runner.stop(); // waits for the completions
     },

@@ -171,7 +171,7 @@ describeWith("postgres")("commits of a postgresStore", () => {
         for (const text of statements)
           tried[text] = await tx.query({ text }).then(
             () => "ran",
-            (error: { code: unknown }) => error.code,
+            (error: unknown) => (error as { code: unknown }).code,
           );
         await tx.query("SAVEPOINT mine");
         await tx.query(insert, ["undone"]);
@@ -326,6 +326,7 @@ describeWith("postgres")("a postgresStore behind PgBouncer in transaction mode",
 
   afterAll(() => schemas.end());
 
+  // oxlint-disable-next-line vitest/valid-title, vitest/valid-describe-callback -- it takes a condition, not a title
   const withPooler = describe.skipIf(POOLER === undefined && process.env["CI"] === undefined);
 
   withPooler("found by itself", () => {

@@ -61,7 +61,14 @@ export class PostgresServer {
     const [command = "", ...rest] = [
       ...asPostgres,
       join(programs(), "pg_ctl"),
-      ...["-D", this.#data, "-w", "-l", log, "-o", options, "start"],
+      "-D",
+      this.#data,
+      "-w",
+      "-l",
+      log,
+      "-o",
+      options,
+      "start",
     ];
     const [code] = await once(spawn(command, rest, { stdio: "ignore" }), "exit");
     if (code !== 0) throw new Error(`PostgreSQL did not start: ${readFileSync(log, "utf8")}`);
