@@ -12,6 +12,7 @@ export const entry = {
   "sources/nats": "src/sources/nats.ts",
   "sources/redis-streams": "src/sources/redis-streams.ts",
   "sources/sqs": "src/sources/sqs.ts",
+  "stores/postgres": "src/stores/postgres.ts",
   "testing/index": "src/testing/index.ts",
 };
 

@@ -62,6 +62,7 @@ export class Lifecycle {
   #stopping: Promise<void> | undefined;
   readonly #stop = new AbortController();
   #cancelSweep = () => {};
+  #unsubscribe = () => {};
 
   constructor(options: LifecycleOptions) {
     this.#options = options;
@@ -143,6 +144,8 @@ export class Lifecycle {
     this.#work = { shift, worker };
     this.#worker = worker;
     worker.start();
+    // Work that other processes bring; without it, the worker would find it at its next poll.
+    this.#unsubscribe = this.#options.store.subscribe?.(() => worker.wake()) ?? (() => {});
     shift.ended.signal.addEventListener("abort", () => void this.#regain(), { once: true });
     this.#sweepLater();
   }
@@ -151,6 +154,7 @@ export class Lifecycle {
   async #endWork(): Promise<void> {
     const work = this.#work;
     if (work === undefined) return;
+    this.#unsubscribe();
     await work.worker.stop();
     if (this.#work !== work) return; // another caller was first
     this.#work = undefined;
