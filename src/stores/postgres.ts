@@ -7,6 +7,7 @@
 import { type ClientConfig, Pool } from "pg";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import { DEDUPE_KEY_BYTES, type Scope } from "../core/event.ts";
+import { keepSecrets, urlSecrets } from "../core/secrets.ts";
 import {
   type AppendEntry,
   type AppendResult,
@@ -421,4 +422,3 @@ function configOf({ pool, url }: PostgresStoreOptions): ClientConfig | undefined
 function namesOf({ provider, connection, resource }: Scope): [string, string, string] {
   return [provider, connection, resource];
 }
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
