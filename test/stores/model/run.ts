@@ -22,7 +22,7 @@ export function testAgainstModel<Tx>(name: string, options: ModelOptions<Tx>): v
         endOnFailure: process.env["TRUEUP_MODEL_RAW"] !== undefined,
       });
     },
-    60_000 + RUNS * 200,
+    60_000 + RUNS * 1_000,
   );
 }
 
