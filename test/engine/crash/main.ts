@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { seededRandom } from "./random.ts";
-import { Scenario } from "./scenario.ts";
+import { Scenario, SLEEP_POINTS } from "./scenario.ts";
 import { crashStores, type CrashStoreName } from "./stores.ts";
 
 const { values } = parseArgs({
@@ -15,7 +15,9 @@ const { values } = parseArgs({
     random: { type: "string", default: "100" },
   },
 });
-const names = (Object.keys(crashStores) as CrashStoreName[]).filter((name) => (values.store ?? name) === name);
+const names = (Object.keys(crashStores) as CrashStoreName[]).filter(
+  (name) => (values.store ?? name) === name,
+);
 if (names.length === 0) throw new Error(`no store is named ${values.store}`);
 
 /** Lives of one scenario; a violation costs no more than its rest. */
@@ -41,6 +43,10 @@ for (const store of names) {
       }
     });
   }
+  if (store === "sqlite") {
+    for (const point of SLEEP_POINTS)
+      await lives(store, `asleep at ${point}`, (scenario) => scenario.overtake(point, 500));
+  }
   for (let left = Number(values.random); left > 0; left -= LIVES) {
     await lives(store, "at random moments", async (scenario) => {
       for (let life = 0; life < Math.min(left, LIVES); life += 1) await scenario.dieAtRandom();
@@ -64,7 +70,9 @@ async function lives(
     await scenario.converge();
   } catch (error) {
     violations += 1;
-    console.log(`VIOLATION (seed ${seed}, after ${scenario.trace.join(", ")}): ${String((error as Error).stack)}`);
+    console.log(
+      `VIOLATION (seed ${seed}, after ${scenario.trace.join(", ")}): ${String((error as Error).stack)}`,
+    );
   }
   kills += scenario.kills;
   const seconds = ((performance.now() - began) / 1_000).toFixed(0);

@@ -55,7 +55,8 @@ export class CrashProvider implements AsyncDisposable {
   async deliver(port: number): Promise<void> {
     await Promise.all(
       this.open.map(async (event, i) => {
-        const repeated = i % 4 === 0 ? [this.#post(port, event), this.#post(port, event)] : [this.#post(port, event)];
+        const repeated =
+          i % 4 === 0 ? [this.#post(port, event), this.#post(port, event)] : [this.#post(port, event)];
         const answers = await Promise.all(repeated);
         if (!answers.includes(true)) return;
         this.open.splice(this.open.indexOf(event), 1);
@@ -81,6 +82,9 @@ export class CrashProvider implements AsyncDisposable {
     const from = Number(query.get("cursor") ?? 0);
     const limit = Number(query.get("limit"));
     const all = [...this.notes.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    return { items: all.slice(from, from + limit), next: from + limit < all.length ? String(from + limit) : null };
+    return {
+      items: all.slice(from, from + limit),
+      next: from + limit < all.length ? String(from + limit) : null,
+    };
   }
 }

@@ -15,6 +15,18 @@ const IDS = Array.from({ length: 8 }, (_, n) => `n${n}`);
 /** Of calls that only passes make. */
 const PASS_POINTS: readonly string[] = ["recordPage", "endPass", "lock", "unlock", "list"];
 
+/**
+ * Where a worker falls asleep with something left to write. Not within a transaction: nobody else could write then.
+ */
+export const SLEEP_POINTS: readonly Failpoint[] = [
+  "handler: before",
+  "settle: before",
+  "recordPage: before",
+  "commit: before",
+  "claim: before",
+  "endPass: before",
+];
+
 interface CopyRow {
   readonly id: string;
   readonly rev: number;
@@ -55,7 +67,15 @@ export class Scenario implements AsyncDisposable {
 
   service(aim?: Aim, leaseMs = 30_000): Service {
     const { path, copy } = this.#paths;
-    const service = new Service({ store: this.#store, path, copy, api: this.#api, leaseMs, aim });
+    const service = new Service({
+      store: this.#store,
+      path,
+      copy,
+      api: this.#api,
+      cache: join(this.#directory, "cache"),
+      leaseMs,
+      aim,
+    });
     this.#services.add(service);
     void service.ended.then(() => this.#services.delete(service));
     return service;
@@ -99,9 +119,10 @@ export class Scenario implements AsyncDisposable {
 
   /**
    * A service falls asleep at the failpoint, another takes over and does all there is to do; then the first one wakes.
-   * @returns both, and what was written when the first one woke: it must not have changed once it knows that it is late
+   * What the other has written must stay as it is.
    */
-  async overtake(point: Failpoint, leaseMs: number): Promise<{ late: Service; successor: Service; written: unknown[] }> {
+  async overtake(point: Failpoint, leaseMs: number): Promise<void> {
+    this.trace.push(`asleep at ${point}`);
     const late = this.service(undefined, leaseMs);
     await this.#recover(late);
     await late.ask({ ask: "aim", aim: { point, hit: 1, signal: "SIGSTOP" } });
@@ -116,7 +137,16 @@ export class Scenario implements AsyncDisposable {
     late.signal("SIGCONT");
     await late.told("late");
     assert.deepEqual(this.#written(), written, "who is late writes nothing");
-    return { late, successor, written };
+    // Control: it had something to write.
+    if (point.startsWith("handler") || point.startsWith("commit")) assert.ok(late.refused.length > 0);
+    assert.deepEqual(
+      late.refused.filter((code) => code !== "LEASE_LOST"),
+      [],
+      "and is told why",
+    );
+    assert.ok(successor.alive, "the one that took over goes on");
+    await late.kill();
+    await successor.kill();
   }
 
   /** The last life, which nobody ends before all is well. */
@@ -153,14 +183,15 @@ export class Scenario implements AsyncDisposable {
   async #recover(service: Service): Promise<void> {
     const port = await service.port;
     assert.ok(port !== undefined && (await service.working), "the service starts again");
-    for (let tries = 0; this.provider.open.length > 0 && tries < 10; tries += 1) await this.provider.deliver(port);
+    for (let tries = 0; this.provider.open.length > 0 && tries < 10; tries += 1)
+      await this.provider.deliver(port);
     assert.equal(this.provider.open.length, 0, "a living service accepts events");
     const drained = await service.ask<{ idle: boolean; counts: { dead: number } }>({ ask: "drain" });
     assert.ok(drained?.idle, `nothing is left to do: ${JSON.stringify(drained)}`);
     assert.equal(drained.counts.dead, 0, "nothing is a dead letter");
     this.#expectAcceptedHandled();
     // A pass that goes on where another ended has pages behind it on which something may have changed since.
-    for (let resumed = true; resumed; ) {
+    for (let resumed = true; resumed;) {
       const report = await service.ask<{ resumed: boolean }>({ ask: "reconcile" });
       resumed = report?.resumed === true;
     }
@@ -181,10 +212,18 @@ export class Scenario implements AsyncDisposable {
 
   async #expectEqual(service: Service): Promise<void> {
     const objects = [...this.provider.notes.values()].toSorted(byId);
-    assert.deepEqual(this.#copy(), objects.map(({ id, rev, text }) => ({ id, rev, text })), "the copy is the provider's");
+    assert.deepEqual(
+      this.#copy(),
+      objects.map(({ id, rev, text }) => ({ id, rev, text })),
+      "the copy is the provider's",
+    );
     const found = await service.ask<(Lookup | null)[]>({ ask: "index", ids: IDS });
     const indexed = found!.flatMap((lookup, i) => presentIn(lookup ?? undefined, IDS[i]!));
-    assert.deepEqual(indexed, objects.map(({ id, rev }) => ({ id, rev })), "the index is the provider's");
+    assert.deepEqual(
+      indexed,
+      objects.map(({ id, rev }) => ({ id, rev })),
+      "the index is the provider's",
+    );
   }
 
   /** What is true between two lives, of handlers that commit: what the engine knows is what the user has. */
@@ -213,7 +252,14 @@ export class Scenario implements AsyncDisposable {
 
   /** All that the handler and the store have written, but for signs of life. */
   #written(): unknown[] {
-    const tables = ["copy", "effect", "trueup_object", "trueup_checkpoint", "trueup_pass_page", "trueup_lease"];
+    const tables = [
+      "copy",
+      "effect",
+      "trueup_object",
+      "trueup_checkpoint",
+      "trueup_pass_page",
+      "trueup_lease",
+    ];
     return this.#query((db) => tables.map((table) => db.prepare(`SELECT * FROM ${table}`).all()));
   }
 

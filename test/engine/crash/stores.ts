@@ -4,7 +4,15 @@ import { Keyv } from "keyv";
 import type { Store } from "../../../src/core/store.ts";
 import { keyvStore } from "../../../src/stores/keyv.ts";
 import { sqliteStore, type SqliteTx } from "../../../src/stores/sqlite.ts";
-import { breakSqlite, type Failpoint, type Failpoints, KEYV_POINTS, PATH_POINTS, SQLITE_POINTS, STORE_POINTS } from "./failpoints.ts";
+import {
+  breakSqlite,
+  type Failpoint,
+  type Failpoints,
+  KEYV_POINTS,
+  PATH_POINTS,
+  SQLITE_POINTS,
+  STORE_POINTS,
+} from "./failpoints.ts";
 
 export interface CrashStore {
   /** Makes the store in a process that may die, with failpoints of its own kind. */
@@ -32,7 +40,8 @@ export const crashStores = {
     points: beside([...PATH_POINTS, ...STORE_POINTS]),
   },
   keyv: {
-    make: (path, points) => keyvStore(new Keyv({ store: new FileMap(`${path}-keyv`, points) })) as Store<SqliteTx>,
+    make: (path, points) =>
+      keyvStore(new Keyv({ store: new FileMap(`${path}-keyv`, points) })) as Store<SqliteTx>,
     commits: false,
     points: beside([...PATH_POINTS, ...STORE_POINTS, ...KEYV_POINTS]),
   },
