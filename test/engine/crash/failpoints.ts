@@ -100,6 +100,7 @@ function surrounded<T extends object, Name extends string>(
 
 /** Puts failpoints around every transaction of Node's driver, in this process, for good. */
 export function breakSqlite({ pass }: Failpoints): void {
+  // oxlint-disable-next-line typescript/unbound-method -- called with its own `this`
   const { exec } = DatabaseSync.prototype;
   DatabaseSync.prototype.exec = function breaking(this: DatabaseSync, sql: string) {
     if (!sql.startsWith("BEGIN IMMEDIATE")) return exec.call(this, sql);
@@ -107,6 +108,7 @@ export function breakSqlite({ pass }: Failpoints): void {
     exec.call(this, sql);
     pass("BEGIN: after");
   };
+  // oxlint-disable-next-line typescript/unbound-method -- called with its own `this`
   const run = StatementSync.prototype.run as (...given: SQLInputValue[]) => StatementResultingChanges;
   StatementSync.prototype.run = function breaking(this: StatementSync, ...given: never[]) {
     const commits = this.sourceSQL === "COMMIT";

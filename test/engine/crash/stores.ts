@@ -40,8 +40,7 @@ export const crashStores = {
     points: beside([...PATH_POINTS, ...STORE_POINTS]),
   },
   keyv: {
-    make: (path, points) =>
-      keyvStore(new Keyv({ store: new FileMap(`${path}-keyv`, points) })) as Store<SqliteTx>,
+    make: (path, points) => keyvStore(new Keyv({ store: new FileMap(`${path}-keyv`, points) })),
     commits: false,
     points: beside([...PATH_POINTS, ...STORE_POINTS, ...KEYV_POINTS]),
   },
