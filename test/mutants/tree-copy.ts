@@ -18,6 +18,8 @@ export interface TestRun {
 /** A copy of what tests need, in which sources can be changed. */
 export class TreeCopy {
   readonly #path = mkdtempSync(join(tmpdir(), "trueup-mutants-"));
+  /** Ends the tests that run now. */
+  #end = () => {};
 
   constructor() {
     for (const name of ["src", "test", "package.json", "tsconfig.json", "tsup.config.ts"]) {
@@ -51,11 +53,13 @@ export class TreeCopy {
     let said = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += String(text)));
     let hung = false;
+    this.#end = () => void process.kill(-child.pid!, "SIGKILL");
     const watch = setTimeout(() => {
       hung = true;
-      process.kill(-child.pid!, "SIGKILL");
+      this.#end();
     }, HUNG_AFTER_MS);
     const [code] = (await once(child, "close")) as [number | null];
+    this.#end = () => {};
     clearTimeout(watch);
     const seconds = (performance.now() - began) / 1_000;
     if (hung) return { outcome: "hung", report: said, seconds };
@@ -64,6 +68,7 @@ export class TreeCopy {
   }
 
   [Symbol.dispose](): void {
+    this.#end();
     rmSync(this.#path, { recursive: true, force: true });
   }
 }
