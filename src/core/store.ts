@@ -221,8 +221,9 @@ export interface PageRecord {
   /** Ids of objects that differ. */
   readonly differing: readonly string[];
   /**
-   * Whether to lease them at once. An object that is leased by another, dirty, or touched after `mark` is never
-   * leased here: it is left dirty (one that is leased or clean is marked dirty, in the repair lane) for the normal road.
+   * Whether to lease them at once. An object that is leased by another, dirty, not to be claimed yet, or touched after
+   * `mark` is never leased here: it is left dirty (one that is leased or clean is marked dirty, in the repair lane) for
+   * the normal road.
    * A dead one stays dead: only an event or `retryDead` revives it.
    */
   readonly lease: boolean;

@@ -152,9 +152,10 @@ class SqliteStore implements Store<SqliteTx> {
   }
 
   async nextDue(routes: readonly { provider: string; resource: string }[]): Promise<number | undefined> {
-    const { committer, lanes } = this.#open;
+    const { committer, environment, lanes } = this.#open;
     return await committer.read(() => {
-      const dues = routes.map((route) => lanes.nextDue(route)).filter((due) => due !== undefined);
+      const now = environment.clock.now();
+      const dues = routes.map((route) => lanes.nextDue(route, now)).filter((due) => due !== undefined);
       return dues.length === 0 ? undefined : Math.min(...dues);
     });
   }

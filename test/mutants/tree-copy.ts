@@ -18,6 +18,8 @@ export interface TestRun {
 /** A copy of what tests need, in which sources can be changed. */
 export class TreeCopy {
   readonly #path = mkdtempSync(join(tmpdir(), "trueup-mutants-"));
+  /** Ends the tests that run now. */
+  #end = () => {};
 
   constructor() {
     for (const name of ["src", "test", "package.json", "tsconfig.json", "tsup.config.ts"]) {
@@ -43,17 +45,21 @@ export class TreeCopy {
     const child = spawn(process.execPath, [vitest, ...how, "--outputFile", output, ...files], {
       cwd: this.#path,
       stdio: ["ignore", "pipe", "pipe"],
+      // That a run of a store against its model fails is enough: which part of it fails, nobody asks.
+      env: { ...process.env, TRUEUP_MODEL_RAW: "1" },
       // A group of its own, so that with it end the processes that its tests have started.
       detached: true,
     });
     let said = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += String(text)));
     let hung = false;
+    this.#end = () => void process.kill(-child.pid!, "SIGKILL");
     const watch = setTimeout(() => {
       hung = true;
-      process.kill(-child.pid!, "SIGKILL");
+      this.#end();
     }, HUNG_AFTER_MS);
     const [code] = (await once(child, "close")) as [number | null];
+    this.#end = () => {};
     clearTimeout(watch);
     const seconds = (performance.now() - began) / 1_000;
     if (hung) return { outcome: "hung", report: said, seconds };
@@ -62,6 +68,7 @@ export class TreeCopy {
   }
 
   [Symbol.dispose](): void {
+    this.#end();
     rmSync(this.#path, { recursive: true, force: true });
   }
 }

@@ -1,10 +1,13 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { dedupeKey, type Scope } from "../../src/core/event.ts";
 import type { Logger } from "../../src/core/hooks.ts";
-import type { AppendEntry, Claim, Settlement, StoreEnvironment } from "../../src/core/store.ts";
+import type { AppendEntry, Claim, Settlement, Store, StoreEnvironment } from "../../src/core/store.ts";
 import type { Clock } from "../../src/core/clock.ts";
+import { sqliteStore, type SqliteTx } from "../../src/stores/sqlite.ts";
+import type { StoreSuiteOptions } from "../../src/testing/store-suite/fixture.ts";
 
 export const SCOPE: Scope = { provider: "crm", connection: "default", resource: "contact" };
 export const ROUTE = { provider: "crm", resource: "contact" };
@@ -49,5 +52,44 @@ export function temporaryDirectory(): {
     path,
     file: (name) => join(path, name),
     [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+/** Where files need not survive a loss of power, in memory if there is such a place: syncing is most of what tests wait for. */
+export const fastDirectory = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+
+/** How suites get at stores, each on a file of its own. */
+export function sqliteFiles(under: string = tmpdir()): StoreSuiteOptions<SqliteTx> {
+  const directories = new Map<Store<SqliteTx>, string>();
+  const directoryOf = (store: Store<SqliteTx>) => directories.get(store) ?? "";
+  const pathOf = (store: Store<SqliteTx>) => join(directoryOf(store), "sync.db");
+  const open = (directory: string) => {
+    const store = sqliteStore({ path: join(directory, "sync.db") });
+    directories.set(store, directory);
+    return store;
+  };
+  const outside = <T>(store: Store<SqliteTx>, look: (db: DatabaseSync) => T): T => {
+    const db = new DatabaseSync(pathOf(store));
+    try {
+      return look(db);
+    } finally {
+      db.close();
+    }
+  };
+  return {
+    create: () => open(mkdtempSync(join(under, "trueup-"))),
+    reopen: (store) => open(directoryOf(store)),
+    dispose: (store) => rmSync(directoryOf(store), { recursive: true }),
+    transaction: {
+      prepare: (store) => outside(store, (db) => db.exec("CREATE TABLE line (text TEXT NOT NULL)")),
+      write: (tx, line) => void tx.run("INSERT INTO line VALUES (?)", line),
+      read: (store) =>
+        outside(store, (db) =>
+          db
+            .prepare("SELECT text FROM line")
+            .all()
+            .map((row) => String(row["text"])),
+        ),
+    },
   };
 }

@@ -21,8 +21,8 @@ interface Reminder extends Due {
 export class Housekeeping {
   readonly #eventTtlMs: number;
   readonly #reminders = new DueHeap<Reminder>();
-  /** Objects that have a reminder; each has one at most, at or before what it reminds of. */
-  readonly #reminded = new Set<number>();
+  /** When each object is looked at next, at or before anything of it expires. Other reminders of it are void. */
+  readonly #reminded = new Map<number, number>();
 
   constructor(eventTtlMs: number) {
     this.#eventTtlMs = eventTtlMs;
@@ -31,8 +31,8 @@ export class Housekeeping {
   /** Remembers when to look at the object again. */
   note(record: ObjectRecord): void {
     const due = this.#expiry(record);
-    if (due === undefined || this.#reminded.has(record.key)) return;
-    this.#reminded.add(record.key);
+    if (due === undefined || due >= (this.#reminded.get(record.key) ?? Number.POSITIVE_INFINITY)) return;
+    this.#reminded.set(record.key, due);
     this.#reminders.push({ key: record.key, due, order: 0 });
   }
 
@@ -42,6 +42,7 @@ export class Housekeeping {
     for (let first = this.#reminders.first; first !== undefined; first = this.#reminders.first) {
       if (first.due > now || keys.length >= limit) break;
       this.#reminders.pop();
+      if (this.#reminded.get(first.key) !== first.due) continue;
       this.#reminded.delete(first.key);
       keys.push(first.key);
     }

@@ -16,7 +16,7 @@ export function recordPage(draft: Draft, page: PageRecord): Claim[] {
   requireLock(draft, page.lock);
   const { scope } = page;
   const claims: Claim[] = [];
-  for (const id of page.differing) {
+  for (const id of new Set(page.differing)) {
     const record = draft.findOrCreate({ ...scope, id });
     if (record.state === "idle" && record.touched <= page.mark && page.lease && record.due <= draft.now) {
       claims.push(claimOf(draft.put(leasedFromPage(record, draft.moment()))));

@@ -166,19 +166,22 @@ export class Lanes {
   }
 
   /** When the next object of the route is due that waits and is not held; see `Store.nextDue`. */
-  nextDue({ provider, resource }: Route): number | undefined {
-    // What the queue says is checked, since an object may have left a lane that still stands in it.
+  nextDue({ provider, resource }: Route, now: number): number | undefined {
+    // What the queue says is checked: an object may have left a lane that still stands in it, or be due later.
+    let next = Number.POSITIVE_INFINITY;
     for (const repair of [0, 1]) {
       for (const row of this.#readyHeads.iterate(provider, resource, repair)) {
         const { due } = row as { due: number | null };
-        if (due !== null) return due;
+        if (due !== null && due <= now) return due;
+        next = Math.min(next, due ?? next);
       }
     }
     for (const row of this.#waitingHeads.iterate(provider, resource)) {
       const { due, head } = row as { due: number; head: number | null };
-      if (head !== null) return Math.max(due, head);
+      if (due >= next) break;
+      if (head !== null) next = Math.min(next, Math.max(due, head));
     }
-    return undefined;
+    return next === Number.POSITIVE_INFINITY ? undefined : next;
   }
 }
 

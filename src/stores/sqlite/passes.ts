@@ -53,7 +53,7 @@ export class Passes {
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
-    // Makes the object dirty in the repair lane, if it is clean and untouched, so that a crash leaves it due.
+    // Makes the object dirty in the repair lane, if it is clean, untouched and not resting, so that a crash leaves it due.
     this.#lease = prepare(
       db,
       `
@@ -61,7 +61,7 @@ export class Passes {
       VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?3, 'reconcile')
       ON CONFLICT (scope, id) DO UPDATE SET touched = ?3, lane = ?4, due = ?5, dirty_since = ?5, generation = ?3,
         attempts = 0, lags = 0, origin = 'reconcile'
-      WHERE due IS NULL AND dead IS NULL AND touched <= ?6
+      WHERE due IS NULL AND dead IS NULL AND touched <= ?6 AND coalesce(not_before, 0) <= ?5
       RETURNING ${WORK_COLUMNS}`,
     );
     this.#pending = prepare(

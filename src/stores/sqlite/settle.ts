@@ -45,6 +45,7 @@ export class Settler {
   readonly #clean: Statement;
   readonly #fresh: Statement;
   readonly #wait: Statement;
+  readonly #revive: Statement;
 
   constructor(db: DatabaseSync, parts: { leases: Leases; lanes: Lanes; events: Events; scopes: Scopes }) {
     this.#leases = parts.leases;
@@ -78,6 +79,14 @@ export class Settler {
       `
       UPDATE trueup_object SET touched = ?2, due = ?3, dead = ?4, attempts = ?5, lags = ?6, begun = ?7, hint = ?8,
         hint_version = ?9, hint_order = ?10, error = ?11
+      WHERE n = ?1`,
+    );
+    // As an append to a dead object does: what it was about stays, and who made it dirty, and when, is new.
+    this.#revive = prepare(
+      db,
+      `
+      UPDATE trueup_object SET touched = ?2, due = ?3, dirty_since = ?4, origin = ?5, attempts = 0, lags = 0, begun = ?6,
+        hint = ?7, hint_version = ?8, hint_order = ?9, error = NULL
       WHERE n = ?1`,
     );
   }
@@ -178,7 +187,8 @@ export class Settler {
         failure,
       );
     } else {
-      this.#wait.run(claim.key, touched, turn.now, null, 0, 0, begun, hint, version, order, null);
+      const { since: dirtySince, since_origin: origin } = since;
+      this.#revive.run(claim.key, touched, turn.now, dirtySince, origin, begun, hint, version, order);
       this.#lanes.wake(turn, row.lane, turn.now);
     }
     this.#scopes.recordError(row.scope, failure);

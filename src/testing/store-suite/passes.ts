@@ -126,6 +126,32 @@ export const passTopic: Topic = {
       assert.equal((await claimOnly(session)).ref.id, "a");
     });
 
+    it("should leave what is to rest to the normal road, until `notBefore`", async (test) => {
+      const { store, clock } = test;
+      const session = await test.work();
+      await appendIds(store, ["resting", "rested"]);
+      for (const claim of await claimUpTo(session, 2)) {
+        const notBefore = clock.now() + (claim.ref.id === "resting" ? 5_000 : 0);
+        await session.settle([done(claim, indexEntry(), notBefore)]);
+      }
+      const lock = await test.lock("pass");
+      const mark = await store.counter(SCOPE);
+      const leased = await session.recordPage(page({ lock, mark, differing: ["resting", "rested"] }));
+      assert.deepEqual(idsOf(leased), ["rested"]);
+      await expectNothingDue(session, "it rests");
+      await clock.advance(5_000);
+      assert.equal((await claimOnly(session)).ref.id, "resting");
+    });
+
+    it("should take an object once that is twice on a page", async (test) => {
+      const session = await test.work();
+      const mark = await test.store.counter(SCOPE);
+      const differing = ["a", "a"];
+      const claims = await session.recordPage(page({ lock: await test.lock("pass"), mark, differing }));
+      assert.deepEqual(idsOf(claims), ["a"]);
+      assert.deepEqual(await session.settle(claims.map((claim) => done(claim))), ["settled"]);
+    });
+
     it("should lease again under a later mark what was handled before it", async (test) => {
       const { store } = test;
       const session = await test.work();

@@ -181,11 +181,14 @@ export const settleTopic: Topic = {
       const session = await work();
       await appendIds(store, ["a"]);
       const claim = await claimOnly(session);
-      await appendIds(store, ["a"]);
+      await clock.advance(1_000);
+      const since = clock.now();
+      await appendIds(store, ["a"], { origin: "poll" });
       assert.deepEqual(await session.settle([dead(claim)]), ["dirty"]);
       assert.deepEqual(await store.pending(clock.now()), { due: 1, leased: 0, later: 0, dead: 0 });
       const next = await claimOnly(session);
       assert.deepEqual([next.attempt, next.eventCount], [1, 2]);
+      assert.deepEqual([next.origin, next.dirtySince], ["poll", since], "it is dirty by what came meanwhile");
       assert.deepEqual(
         await session.settle([dead(next)]),
         ["settled"],
