@@ -5,6 +5,7 @@
  */
 
 import { randomUUID } from "node:crypto";
+import { batcher } from "../core/batcher.ts";
 import type { Clock } from "../core/clock.ts";
 import { TrueupError } from "../core/errors.ts";
 import { positive } from "../core/options.ts";
@@ -55,6 +56,7 @@ interface StreamMessage extends QueueMessage {
 const BLOCK_MS = 1_000;
 const TRIM_EVERY_MS = 60_000;
 const TRIM_EVERY_ACKS = 1_000;
+const ACKS_AT_ONCE = 256;
 
 interface Settings {
   readonly stream: string;
@@ -200,9 +202,17 @@ class StreamConnection implements QueueConnection<StreamMessage> {
   }
 
   async ack(given: StreamMessage): Promise<void> {
-    await this.#settle(ACK, 1, given, []);
+    if (!(await this.#ack(given))) throw lost();
     await this.#trimSometimes();
   }
+
+  /** Acks of one turn of the event loop are one step in Redis. */
+  readonly #ack = batcher(async (messages: StreamMessage[]) => {
+    const { group, stream } = this.#settings;
+    const entries = messages.flatMap(({ deliveries, entry }) => [entry.id, deliveries]);
+    const acked = await this.#control.command("EVAL", ACK, 1, stream, group, this.#consumer, ...entries);
+    return (acked as readonly unknown[]).map((one) => Number(one) === 1);
+  }, ACKS_AT_ONCE);
 
   async nack(given: StreamMessage, { delayMs }: { readonly delayMs: number }): Promise<void> {
     // As if it had been left alone for all but the delay, which therefore is a lease at most.
@@ -242,7 +252,7 @@ class StreamConnection implements QueueConnection<StreamMessage> {
       deliveries,
       ...rest,
     );
-    if (Number(done) !== 1) throw new TrueupError("LEASE_LOST", "another consumer has claimed the entry");
+    if (Number(done) !== 1) throw lost();
   }
 
   async #trimSometimes(): Promise<void> {
@@ -266,6 +276,10 @@ class StreamConnection implements QueueConnection<StreamMessage> {
     await this.#control.command("EVAL", LEAVE, 1, stream, group, this.#consumer).catch(() => {});
     await this.#control.close();
   }
+}
+
+function lost(): TrueupError<"LEASE_LOST"> {
+  return new TrueupError("LEASE_LOST", "another consumer has claimed the entry");
 }
 
 function message(entry: Entry, deliveries: number, takenAt: number): StreamMessage {
