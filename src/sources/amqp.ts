@@ -5,7 +5,7 @@
  */
 
 import { randomUUID } from "node:crypto";
-import type { ConsumeMessage } from "amqplib";
+import type { ConsumeMessage, Options } from "amqplib";
 import { TrueupError } from "../core/errors.ts";
 import { keepSecrets, urlSecrets } from "../core/secrets.ts";
 import type { Source } from "../core/source.ts";
@@ -98,10 +98,13 @@ function connection(
         return;
       }
       const { fields, properties } = received;
-      const headers = { ...(properties.headers as object | undefined), [REASON_HEADER]: reason };
+      // Orders to the broker that were for the first publishing: it refuses the user's name, and obeys the others again.
+      const { expiration: _time, userId: _user, ...rest } = properties as Options.Publish;
+      const { BCC: _hidden, CC: _copies, ...given } = (rest.headers ?? {}) as Record<string, unknown>;
+      const headers = { ...given, [REASON_HEADER]: reason };
       // First there, then not here: between the two it is in both.
       await publisher.publish(deadLetterExchange, fields.routingKey, received.content, {
-        ...properties,
+        ...rest,
         headers,
       });
       telling(() => channel.ack(received));

@@ -15,7 +15,7 @@ import type { AnyProvider } from "../core/provider.ts";
 import { Redactor } from "../core/redactor.ts";
 import { asError } from "../core/retry.ts";
 import type { Outcome, WebhookDelivery } from "../core/source.ts";
-import { sealDelivery } from "./queue/envelope.ts";
+import { type Envelope, sealDelivery } from "./queue/envelope.ts";
 import type { QueuePublisher } from "./queue/publisher.ts";
 import { createReceiver, type Receiver } from "./webhook/receiver.ts";
 
@@ -45,7 +45,7 @@ export interface RelayOptions {
 export interface Relay extends Receiver, AsyncDisposable {
   /** Listens to `delivery`, `delivery.refused`, `warning` and `error`. @returns its undo */
   on<Name extends keyof EventMap>(name: Name, listener: Listener<Name>): () => void;
-  /** Refuses what comes (503), waits for what is being published, and disconnects. */
+  /** Refuses what comes (503), waits for what is being published, up to `timeoutMs`, and disconnects. */
   close(): Promise<void>;
 }
 
@@ -88,11 +88,19 @@ export function relay(options: RelayOptions): Relay {
   let accepting = true;
   let waiting = 0;
 
-  const publish = async (delivery: WebhookDelivery, connection: string): Promise<Outcome> => {
-    const envelope = sealDelivery(delivery, connection, allowed);
+  /** Takes up room until the broker has answered, also when nobody waits for that any more (I10). */
+  const published = async (envelope: Envelope): Promise<void> => {
     waiting += 1;
     try {
-      await inTime(clock, timeoutMs, to.publish(envelope));
+      await to.publish(envelope);
+    } finally {
+      waiting -= 1;
+    }
+  };
+  const publish = async (delivery: WebhookDelivery, connection: string): Promise<Outcome> => {
+    const envelope = sealDelivery(delivery, connection, allowed);
+    try {
+      await inTime(clock, timeoutMs, published(envelope));
       return { status: "accepted", accepted: 1, duplicates: 0, ignored: 0 };
     } catch (thrown) {
       const error = asError(thrown);
@@ -101,8 +109,6 @@ export function relay(options: RelayOptions): Relay {
         during: `publishing a webhook of provider "${provider.name}" to ${to.name}`,
       });
       return { status: "retry", ...NOTHING, error, retryAfterMs: RETRY_AFTER_MS };
-    } finally {
-      waiting -= 1;
     }
   };
   const receiver = createReceiver({
@@ -123,7 +129,10 @@ export function relay(options: RelayOptions): Relay {
   });
   const close = async (): Promise<void> => {
     accepting = false;
-    await to.close();
+    const over = new AbortController();
+    // A broker that confirms nothing must not keep the process.
+    await Promise.race([to.close(), sleep(clock, timeoutMs, over.signal).catch(() => {})]);
+    over.abort();
   };
   return {
     ...receiver,

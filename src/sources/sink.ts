@@ -40,6 +40,11 @@ export function createSink(accept: (delivery: EventDelivery) => Promise<Outcome>
       const error = reader.tell?.(failure, { provider, connection: connection ?? "default" }) ?? failure;
       // What fails later is told by whom it fails at.
       if (reading) tellRefused(reader, delivery, statusOf(refusalCode(error)), refusalCode(error), error);
+      // What is to be tried again for a fault of ours would be tried for ever in silence.
+      if (reading && !hopeless) {
+        const during = `reading a message of provider "${delivery.provider}"`;
+        reader.hooks?.emit("error", { error, during, scope: { provider } });
+      }
       return hopeless
         ? { status: "rejected", ...NOTHING, error }
         : { status: "retry", ...NOTHING, error, retryAfterMs: RETRY_AFTER_MS };

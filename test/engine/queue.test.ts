@@ -145,11 +145,10 @@ describe("a queue's message", () => {
     at.hooque.send(message("n1"));
     await at.start();
     await at.until("all should be settled", () => at.hooque.remaining === 0);
-    expect(
-      at.hooque.deadLetters
-        .map(({ reason }) => reason?.split(":")[0])
-        .toSorted((a, b) => String(a).localeCompare(String(b))),
-    ).toEqual(["BODY_INVALID", "EVENT_INVALID"]);
+    expect(at.hooque.deadLetters.map(({ reason = "" }) => reason.replace(/:.*/, "")).toSorted()).toEqual([
+      "BODY_INVALID",
+      "EVENT_INVALID",
+    ]);
     expect(at.hooque.acked).toEqual(["msg_3"]);
   });
 

@@ -140,6 +140,27 @@ describeWith("amqp")("RabbitMQ", () => {
     expect(await ready(at.queue)).toBe(0);
   });
 
+  test("should bury a message that says whose it is, when it expires, and where it goes besides", async () => {
+    const at = await setup({}, "rejected");
+    await at.publisher.publish(envelope); // makes the queue
+    const channel = await admin.createConfirmChannel();
+    await channel.purgeQueue(at.queue);
+    const headers = { "x-topic": "a", CC: [at.queue] };
+    channel.sendToQueue(at.queue, Buffer.from("{}"), { userId: "guest", expiration: 60_000, headers });
+    await channel.waitForConfirms();
+    await channel.close();
+    const running = at.run();
+    while ((await ready(`${at.queue}.dead`)) === 0) await turn();
+    const letters = await peek(`${at.queue}.dead`);
+    expect(letters[0]?.properties).toMatchObject({
+      headers: { "x-topic": "a" },
+      userId: undefined,
+      expiration: undefined,
+    });
+    at.stop.abort();
+    await running;
+  });
+
   test("should say clearly that the password is refused, without it", async () => {
     const at = await setup();
     const url = new URL(serviceUrl("amqp"));

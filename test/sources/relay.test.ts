@@ -134,6 +134,29 @@ describe("a relay", () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  test("should not pile up webhooks before a broker that never confirms, nor wait for it for ever when it closes (I10)", async () => {
+    const clock = new TestClock();
+    const at = setup({ clock, timeoutMs: 3_000, maxWaiting: 2 }, () => new Promise(() => {}));
+    const send = () => at.relay.fetch(signed(BODY, {}, clock.now()));
+    const held = [send(), send()];
+    await clock.advance(3_000);
+    expect((await Promise.all(held)).map(({ status }) => status)).toEqual([503, 503]);
+    expect((await send()).status).toBe(503);
+    expect(at.published).toHaveLength(2);
+  });
+
+  test("should wait for its publisher when it closes, and not for ever", async () => {
+    const clock = new TestClock();
+    const to: QueuePublisher = { name: "stuck", publish: async () => {}, close: () => new Promise(() => {}) };
+    const made = relay({ provider: provider(), to, clock, timeoutMs: 3_000, logger: silent });
+    let closed = false;
+    const closing = made.close().then(() => (closed = true));
+    await clock.advance(2_999);
+    expect(closed).toBe(false);
+    await clock.advance(1);
+    await closing;
+  });
+
   test("should hold no more webhooks than it is allowed to", async () => {
     const confirmed = gate();
     const at = setup({ maxWaiting: 2 }, () => confirmed.promise);

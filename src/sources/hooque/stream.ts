@@ -24,6 +24,8 @@ export interface StreamOptions {
 
 /** A stream that ends is opened again after a pause: random up to this, doubled while nothing comes. */
 const REOPEN = { attempts: Infinity, minDelayMs: 500, maxDelayMs: 30_000 };
+/** A stream that lasted this long was a good one, whatever came. */
+const HEALTHY_MS = 30_000;
 /** An event is a payload, escaped as JSON, and its metadata: an event of this many characters is none. */
 const CHARACTERS_PER_BYTE = 6;
 const MAX_META_CHARACTERS = 65_536;
@@ -59,7 +61,9 @@ export class HooqueStream {
   async #readOn(): Promise<void> {
     const { client, random } = this.#options;
     const { signal } = this.#closed;
+    const { clock } = client.options;
     while (!signal.aborted) {
+      const openedAt = clock.monotonic();
       try {
         await this.#readOnce(await this.#open());
       } catch (thrown) {
@@ -68,8 +72,8 @@ export class HooqueStream {
         return;
       }
       // Servers end streams now and then; that alone is no failure.
-      this.#barren += 1;
-      await sleep(client.options.clock, backoff(this.#barren, REOPEN, random), signal).catch(() => {});
+      this.#barren = clock.monotonic() - openedAt > HEALTHY_MS ? 1 : this.#barren + 1;
+      await sleep(clock, backoff(this.#barren, REOPEN, random), signal).catch(() => {});
     }
   }
 
@@ -165,8 +169,8 @@ export class HooqueStream {
     return createParser({
       maxBufferSize: maxBodyBytes * CHARACTERS_PER_BYTE + MAX_META_CHARACTERS,
       onEvent: ({ data, event = "message" }) => {
-        this.#barren = 0;
         if (event !== "message") return;
+        this.#barren = 0;
         this.#waiting.put(readStreamed(data, url, this.#stalledSince ?? clock.monotonic()));
       },
       onError: (error) => {

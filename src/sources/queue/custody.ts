@@ -127,6 +127,8 @@ export class Custody {
   async settle(settling: Settling, stop: AbortSignal): Promise<Unsettled | undefined> {
     const { clock, random } = this.#environment;
     if (settling.kind === "nack" && !this.#connection.delays) await this.#hold(settling.delayMs, stop);
+    // An extension that overtakes a nack would keep the message from everybody.
+    this.end();
     for (let attempt = 1; ; attempt += 1) {
       // A late ack could count for the delivery that another holds by now.
       if (this.isLost) return { reason: "lease-lost", error: this.#lost };

@@ -11,8 +11,15 @@ local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
 if #held == 0 or held[1][2] ~= ARGV[2] or held[1][4] ~= tonumber(ARGV[4]) then return 0 end
 `;
 
-export const ACK = `${OWNED}
-return redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])`;
+/** Of several at once. ARGV: group, consumer, and of each its entry and its deliveries. Returns of each whether it was ours. */
+export const ACK = `
+local acked = {}
+for i = 3, #ARGV, 2 do
+  local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  local owned = #held > 0 and held[1][2] == ARGV[2] and held[1][4] == tonumber(ARGV[i + 1])
+  acked[#acked + 1] = owned and redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) or 0
+end
+return acked`;
 
 /** ARGV[5]: for how long it has been left alone, as is to be believed. Its lease runs on from there. */
 export const TOUCH = `${OWNED}

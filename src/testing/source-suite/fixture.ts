@@ -7,7 +7,7 @@
 
 import { sleep, systemClock } from "../../core/clock.ts";
 import type { EventMap } from "../../core/hooks.ts";
-import type { Outcome, RawDelivery, Sink, Source } from "../../core/source.ts";
+import type { Outcome, RawDelivery, Sink, Source, SourceEnvironment } from "../../core/source.ts";
 
 /** A message to be put into the queue. */
 export interface SentMessage {
@@ -51,6 +51,7 @@ export interface SourceSuiteOptions {
 export const PROVIDER = "suite";
 const PATIENCE_MS = 10_000;
 const LOOK_EVERY_MS = 10;
+const RESTART_AFTER_MS = 50;
 
 export function outcome(status: Outcome["status"], rest: Partial<Outcome> = {}): Outcome {
   return { status, accepted: status === "accepted" ? 1 : 0, duplicates: 0, ignored: 0, ...rest };
@@ -65,6 +66,7 @@ export class SourceTest {
   readonly told: { readonly name: keyof EventMap; readonly event: unknown }[] = [];
   /** What becomes of a delivery. */
   become: (text: string, delivery: RawDelivery) => Outcome | Promise<Outcome> = () => outcome("accepted");
+  #lastFailure: unknown;
   readonly #running: { readonly stop: AbortController; readonly ended: Promise<void> }[] = [];
 
   private constructor(subject: SourceSubject, options: SourceSuiteOptions) {
@@ -89,24 +91,31 @@ export class SourceTest {
     for (const text of texts) await this.subject.send({ body: Buffer.from(text) });
   };
 
-  /** Runs a source over the queue. A failure of it is kept for who asks for `ended`. */
-  run(wish: Partial<SourceWish> = {}): { readonly stop: () => Promise<void>; readonly ended: Promise<void> } {
+  /** Runs a source over the queue, and again when it fails, as an engine does. */
+  run(wish: Partial<SourceWish> = {}): { readonly stop: () => Promise<void> } {
     const source = this.subject.source({ provider: PROVIDER, ...wish });
     const stop = new AbortController();
-    const ended = source.run(this.#sink, stop.signal, {
-      clock: systemClock,
-      random: () => 0.5,
-      emit: (name, event) => void this.told.push({ name, event }),
-    });
-    ended.catch(() => {});
+    const ended = this.#keepRunning(source, stop.signal);
     this.#running.push({ stop, ended });
     return {
-      ended,
       stop: async () => {
         stop.abort(new Error("the test stops the source"));
         await ended;
       },
     };
+  }
+
+  async #keepRunning(source: Source, signal: AbortSignal): Promise<void> {
+    const emit: SourceEnvironment["emit"] = (name, event) => void this.told.push({ name, event });
+    while (!signal.aborted) {
+      try {
+        await source.run(this.#sink, signal, { clock: systemClock, random: () => 0.5, emit });
+        if (!signal.aborted) throw new Error("the source ended by itself");
+      } catch (error) {
+        this.#lastFailure = error;
+        await sleep(systemClock, RESTART_AFTER_MS, signal).catch(() => {});
+      }
+    }
   }
 
   readonly #sink: Sink = async (deliveries) =>
@@ -121,9 +130,13 @@ export class SourceTest {
   async until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
     const deadline = systemClock.monotonic() + this.#patienceMs;
     while (!(await holds())) {
-      if (systemClock.monotonic() > deadline) throw new Error(`waited in vain: ${what}`);
+      if (systemClock.monotonic() > deadline) throw this.#inVain(what);
       await sleep(systemClock, LOOK_EVERY_MS);
     }
+  }
+
+  #inVain(what: string): Error {
+    return new Error(`waited in vain: ${what}`, { cause: this.#lastFailure });
   }
 
   /** Waits until the broker keeps so many messages. */
