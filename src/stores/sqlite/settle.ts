@@ -61,8 +61,8 @@ export class Settler {
       `
       UPDATE trueup_object SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7, evidence = ?8,
         touched = ?2, not_before = ?9, lane = NULL, due = NULL, dirty_since = ?10, attempts = 0, lags = 0, begun = 0,
-        forced = 0, origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0,
-        error = NULL
+        forced = 0, origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, event_count = 0,
+        head = NULL, first_event = NULL, first_at = NULL, error = NULL
       WHERE n = ?1`,
     );
     this.#fresh = prepare(
@@ -70,7 +70,8 @@ export class Settler {
       `
       UPDATE trueup_object SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7, evidence = ?8,
         touched = ?2, not_before = ?9, due = ?10, dirty_since = ?11, attempts = 0, lags = 0, begun = 0, forced = ?12,
-        origin = ?13, hint = ?14, hint_version = ?15, hint_order = ?16, event_count = ?17, error = NULL
+        origin = ?13, hint = ?14, hint_version = ?15, hint_order = ?16, event_count = ?17,
+        first_event = NULL, first_at = NULL, error = NULL
       WHERE n = ?1`,
     );
     this.#wait = prepare(
