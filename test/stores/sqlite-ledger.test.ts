@@ -86,6 +86,18 @@ describe("the ledger", () => {
     expect(await statuses(events("a", 1, 40))).toEqual(["accepted"]);
   });
 
+  test("should be swept in slices, whether what came has keys or not", async () => {
+    const keyless = (first: number) =>
+      Array.from({ length: 600 }, (_, i) => ({ ...appendEntry(`o${first + i}`), dedupeKey: undefined }));
+    await store.append(keyless(0));
+    await store.append(keyless(600));
+    await clock.advance(60_001);
+    expect(await store.sweep()).toBe(true);
+    expect(count("trueup_arrival")).toBe(1);
+    await sweepAll();
+    expect(count("trueup_arrival")).toBe(0);
+  });
+
   test("should drop the keys of a forgotten connection's objects with them", async () => {
     await store.append([...events("a", 1, 40, "acme"), ...events("a", 1, 40, "other")]);
     const both = Number(count("trueup_ledger"));

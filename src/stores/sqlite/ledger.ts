@@ -16,7 +16,7 @@ const MAX_IN_ROW = 16;
 /** Between the keys of a row, and behind the last. No key has it, so that none is found astride two others. */
 const SEPARATOR = ",";
 
-/** How many keys one slice of sweeping deletes; what came with one transaction is never cut. */
+/** How many keys, or objects without one, a slice sweeps; what came with one transaction is never cut. */
 const SLICE = 500;
 
 /** What an object's row has of the ledger. */
@@ -37,7 +37,7 @@ export class Ledger {
   readonly #deleteArrival: StatementSync;
 
   constructor(db: DatabaseSync) {
-    this.#insert = db.prepare("INSERT INTO trueup_ledger (object, key) VALUES (?, ?)");
+    this.#insert = db.prepare("INSERT INTO trueup_ledger (object, key) VALUES (?, ?) ON CONFLICT DO NOTHING");
     this.#find = db.prepare("SELECT 1 FROM trueup_ledger WHERE object = ? AND key = ?");
     this.#any = db.prepare("SELECT 1 FROM trueup_ledger WHERE object = ? LIMIT 1");
     this.#delete = db.prepare("DELETE FROM trueup_ledger WHERE object = ? AND key = ?");
@@ -81,7 +81,7 @@ export class Ledger {
       if (arrival === undefined || arrival.at > expired) return false;
       for (const [object, keys] of keysByObject(arrival.objects)) {
         this.#sweepObject(object, keys, expired);
-        swept += keys.length;
+        swept += Math.max(1, keys.length);
       }
       this.#deleteArrival.run(arrival.seq);
     }
