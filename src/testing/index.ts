@@ -11,3 +11,12 @@ export { createChange } from "./create-change.ts";
 export type { ChangeParts } from "./create-change.ts";
 export { testEngine } from "./test-engine.ts";
 export type { RecordedEvent, TestEngine } from "./test-engine.ts";
+export { testSource } from "./source-suite.ts";
+export type { SentMessage, SourceSubject, SourceSuiteOptions, SourceWish } from "./source-suite/fixture.ts";
+export { FakeHooque } from "./fake-hooque.ts";
+export type {
+  FakeHooqueFault,
+  FakeHooqueMessage,
+  FakeHooqueOptions,
+  FakeHooqueRequest,
+} from "./fake-hooque.ts";

@@ -40,6 +40,9 @@ export interface TestEngine<Providers extends readonly AnyProvider[], Tx> {
 const NAMES: readonly (keyof EventMap)[] = [
   "delivery",
   "delivery.refused",
+  "poll",
+  "poll.failed",
+  "delivery.unsettled",
   "fetch",
   "api.response",
   "change.handled",
@@ -53,6 +56,7 @@ const NAMES: readonly (keyof EventMap)[] = [
   "pass.finished",
   "pass.failed",
   "deletes.suppressed",
+  "webhooks.quiet",
   "connection.paused",
   "connection.resumed",
   "source.failed",
@@ -74,7 +78,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
  * await settled();
  */
 export function testEngine<const Providers extends readonly AnyProvider[], Tx = never>(
-  options: Omit<EngineOptions<Providers, Tx>, "clock" | "sources">,
+  options: Omit<EngineOptions<Providers, Tx>, "clock">,
 ): TestEngine<Providers, Tx> {
   const clock = new TestClock();
   const told: RecordedEvent[] = [];
@@ -92,6 +96,7 @@ export function testEngine<const Providers extends readonly AnyProvider[], Tx = 
           return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
         },
       },
+      ...(options.sources ?? []),
     ],
   });
   for (const name of NAMES) engine.on(name, (event) => told.push({ name, event } as RecordedEvent));

@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
 import { ingest } from "./ingest.ts";
+import { queuesPostgres } from "./queues-postgres.ts";
 import { reconcile } from "./reconcile.ts";
 import { printRows, type Row } from "./report.ts";
 import { storm } from "./storm.ts";
@@ -11,6 +12,7 @@ const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = 
   drain,
   storm,
   reconcile,
+  "queues-postgres": queuesPostgres,
 };
 
 const { values, positionals } = parseArgs({
