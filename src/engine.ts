@@ -149,6 +149,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       findConnection: (provider, id) => connections.find(provider, id),
       learn: (provider, id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),
       tell: (error, scope) => redactor.error(error, scope),
+      hooks,
     });
     this.#store = store;
     this.#clock = clock;

@@ -73,6 +73,7 @@ export type {
   RawDelivery,
   Sink,
   Source,
+  SourceEnvironment,
   Verifier,
   WebhookDelivery,
 } from "./core/source.ts";
@@ -129,6 +130,20 @@ export type {
 } from "./http/index.ts";
 
 export type { Receiver } from "./sources/webhook/receiver.ts";
+export { relay } from "./sources/relay.ts";
+export type { Relay, RelayOptions } from "./sources/relay.ts";
+export { queueSource } from "./sources/queue/source.ts";
+export type {
+  DriverEnvironment,
+  MessageHeaders,
+  Nack,
+  QueueConnection,
+  QueueDriver,
+  QueueMessage,
+} from "./sources/queue/driver.ts";
+export type { Envelope } from "./sources/queue/envelope.ts";
+export type { DriverDefaults, QueueSourceOptions } from "./sources/queue/options.ts";
+export type { QueuePublisher } from "./sources/queue/publisher.ts";
 export type { GhostSignatureOptions } from "./signatures/ghost.ts";
 export { ghostSignature } from "./signatures/ghost.ts";
 export type { GithubSignatureOptions } from "./signatures/github.ts";

@@ -35,11 +35,12 @@ export interface EventMap {
     readonly ignored: number;
     readonly error: Error | undefined;
   };
-  /** A webhook request was refused before anything was read from it (401, 413, …). */
+  /** A webhook request or a queue's message was refused before anything was read from it (401, 413, …). */
   "delivery.refused": {
     readonly provider: string;
     /** Whose it seems to be, where that is a connection that exists; nothing has proved it. */
     readonly connection?: string | undefined;
+    /** What a webhook is answered; of a queue's message, what it would have been answered as a webhook. */
     readonly status: number;
     readonly code: string;
     /** Why, where there is more to say than the code; never sent back. */
@@ -59,6 +60,19 @@ export interface EventMap {
     readonly source: string;
     readonly error: Error;
     readonly retryInMs: number;
+  };
+  /**
+   * The broker was not told what became of a queue's message, and will deliver it again: this process held it for too
+   * long, or cannot reach the broker. What was recorded stays; the repeat is a duplicate.
+   */
+  "delivery.unsettled": {
+    readonly source: string;
+    readonly provider: string;
+    /** The broker's id of the message. */
+    readonly id: string | undefined;
+    /** `"stale"`: its time was up before work on it began. */
+    readonly reason: "stale" | "lease-lost" | "failed";
+    readonly error: Error | undefined;
   };
 
   /** An authoritative object was requested. `objects` is above 1 for a batch. */

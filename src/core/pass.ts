@@ -142,8 +142,55 @@ export function sumCounts(a: PassCounts, b: PassCounts): PassCounts {
   return sum;
 }
 
+/**
+ * Reads a checkpoint. One that cannot be read, or is of another shape, counts as none: the pass begins anew and lists
+ * more than it would have to, where failing would end all passes of the scope.
+ */
 export function parsePassRecord(text: string | undefined): PassRecord {
-  return text === undefined ? { current: null, last: null } : (JSON.parse(text) as PassRecord);
+  let record: unknown;
+  try {
+    record = JSON.parse(text ?? "null");
+  } catch {
+    record = null;
+  }
+  const { current, last } = (record ?? {}) as Partial<PassRecord>;
+  return { current: isPassState(current) ? current : null, last: isCompletedPass(last) ? last : null };
+}
+
+function isPassState(state: unknown): state is PassState {
+  const {
+    startedAt,
+    startMark,
+    pageSize,
+    since,
+    watermark,
+    cursor,
+    phase,
+    sweptTo,
+    unreadable,
+    counts,
+    cycle,
+  } = (state ?? {}) as Partial<PassState>;
+  return (
+    [startedAt, startMark, pageSize, cycle?.steps, cycle?.limit].every(Number.isFinite) &&
+    [since, watermark].every((at) => at === null || Number.isFinite(at)) &&
+    [cursor, sweptTo, cycle?.anchor].every((at) => at === null || typeof at === "string") &&
+    (phase === "list" || phase === "listed") &&
+    typeof unreadable === "boolean" &&
+    areCounts(counts)
+  );
+}
+
+function isCompletedPass(pass: unknown): pass is CompletedPass {
+  const { startedAt, finishedAt, watermark, counts } = (pass ?? {}) as Partial<CompletedPass>;
+  const times = [startedAt, finishedAt, watermark ?? 0];
+  return watermark !== undefined && times.every(Number.isFinite) && areCounts(counts);
+}
+
+function areCounts(counts: Partial<PassCounts> | undefined): boolean {
+  return (Object.keys(emptyCounts()) as (keyof PassCounts)[]).every((name) =>
+    Number.isFinite(counts?.[name]),
+  );
 }
 
 /** The reports of all connections of a route, added up. */

@@ -40,6 +40,8 @@ export function redactorOf(secrets: Iterable<string>): Redact {
   };
 }
 
+const NAMED = "access_token|refresh_token|api_?key|access_?key|client_secret|secret|password|passwd|pwd";
+
 /**
  * Secrets that nobody told us of, by their form alone: drivers and SDKs quote connection strings and headers in their
  * errors. Each is bounded, so that the time stays linear in the text.
@@ -48,8 +50,10 @@ const FORMS: readonly (readonly [form: RegExp, replacement: string])[] = [
   // postgres://user:password@host
   [/:\/\/[^\s/?#"'<>]{1,1000}@/g, `://${REDACTED}@`],
   [/\b(bearer|basic)\s{1,10}(?=[^\s"']{0,1000}\d)[\w.~+/=-]{8,}/gi, `$1 ${REDACTED}`],
+  // In a query, in JSON, and as Node prints an object. Not "password: too short", which a schema may say.
+  [new RegExp(`\\b(${NAMED})=(?!\\[redacted\\])[^\\s&"',;#}]{6,}`, "gi"), `$1=${REDACTED}`],
   [
-    /\b(access_token|refresh_token|api_?key|access_?key|client_secret|secret|password|passwd|pwd)(["']?\s{0,5}[=:]\s{0,5}["']?)(?!\[redacted\])[^\s&"',;#}]{6,}/gi,
+    new RegExp(`\\b(${NAMED})(["']?\\s{0,5}:\\s{0,5}["'])(?!\\[redacted\\])[^"']{6,}`, "gi"),
     `$1$2${REDACTED}`,
   ],
 ];
@@ -96,6 +100,25 @@ const LONG_SEGMENT = 20;
 /** The parts of a base URL's path that are likely to be secrets. */
 export function secretSegments(path: string): string[] {
   return path.split("/").filter((segment) => segment.length >= LONG_SEGMENT);
+}
+
+/** What a connection string says before its host: `amqp://user:password@host`. A server may quote it by itself. */
+export function urlSecrets(urls: string | readonly string[] | undefined): string[] {
+  return [urls ?? []].flat().flatMap((url) => {
+    if (!URL.canParse(url)) return [];
+    const { password, username } = new URL(url);
+    // A name alone is a token (NATS); beside a password it is none.
+    const secret = password === "" ? username : password;
+    return secret === "" ? [] : [secret, decoded(secret)];
+  });
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a lone "%", which drivers take as it is
+  }
 }
 
 /** The values of headers, or of a query, that are likely to be secrets. */

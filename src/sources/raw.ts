@@ -7,6 +7,7 @@
 import { TrueupError } from "../core/errors.ts";
 import type { MaybePromise } from "../core/maybe-promise.ts";
 import type { ToldScope } from "../core/failure.ts";
+import type { Hooks } from "../core/hooks.ts";
 import type { AnyProvider, Connection } from "../core/provider.ts";
 import { secretsOf } from "../core/secrets.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
@@ -20,6 +21,8 @@ export interface RawReader {
   readonly learn?: ((provider: string, id: string, secrets: readonly string[]) => void) | undefined;
   /** Frees an error of secrets before its source sees it, which may send it to its broker (I12). */
   readonly tell?: ((error: Error, scope: ToldScope) => Error) | undefined;
+  /** Hears of what is refused: nobody waits at the other end of a queue for an answer. */
+  readonly hooks?: Hooks | undefined;
 }
 
 /**

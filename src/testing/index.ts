@@ -21,3 +21,12 @@ export type { FakeEvent } from "./fake-provider/event-feed.ts";
 export type { Faults } from "./fake-provider/faults.ts";
 export type { FakeChange, FakeObject, FakeState } from "./fake-provider/objects.ts";
 export { seededRandom } from "./seeded-random.ts";
+export { testSource } from "./source-suite.ts";
+export type { SentMessage, SourceSubject, SourceSuiteOptions, SourceWish } from "./source-suite/fixture.ts";
+export { FakeHooque } from "./fake-hooque.ts";
+export type {
+  FakeHooqueFault,
+  FakeHooqueMessage,
+  FakeHooqueOptions,
+  FakeHooqueRequest,
+} from "./fake-hooque.ts";

@@ -53,6 +53,7 @@ const NAMES: readonly (keyof EventMap)[] = [
   "delivery.refused",
   "poll",
   "poll.failed",
+  "delivery.unsettled",
   "fetch",
   "api.response",
   "change.handled",

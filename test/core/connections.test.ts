@@ -213,6 +213,20 @@ describe("redacting (I12)", () => {
     expect(redactedBy(registry, SECRET)).toBe("[redacted]");
   });
 
+  test("should know what was learned of a connection, the last of each kind, over refreshes and until it is forgotten", async () => {
+    const { registry } = setup((_, id) => withToken(id));
+    registry.learn("crm", "acme", "api.headers", ["of nobody known"]);
+    await registry.find("crm", "acme");
+    registry.learn("crm", "acme", "api.headers", ["an older key"]);
+    registry.learn("crm", "acme", "api.headers", ["a newer key"]);
+    registry.learn("crm", "acme", "webhook.verify", ["of the scheme"]);
+    await registry.find("crm", "acme", { refresh: true });
+    expect([...registry.secrets("crm", "acme")]).toEqual([SECRET, "a newer key", "of the scheme"]);
+    expect([...registry.secrets("crm", "other")]).toEqual([]);
+    registry.forget("crm", "acme");
+    expect([...registry.secrets("crm", "acme")]).toEqual([]);
+  });
+
   test("should cope with credentials that contain themselves", async () => {
     const client: { token: string; self?: unknown } = { token: SECRET };
     client.self = client;

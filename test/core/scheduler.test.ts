@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Scope } from "../../src/core/event.ts";
-import { emptyCounts, passKey, type PassMode } from "../../src/core/pass.ts";
+import { emptyCounts, newCycle, passKey, type PassMode, type PassState } from "../../src/core/pass.ts";
 import { Scheduler, type Schedule } from "../../src/core/scheduler.ts";
 import { TestClock } from "../../src/testing/test-clock.ts";
 import { gate, type Gate, recording, routeOf, smallStore } from "./fakes.ts";
@@ -126,7 +126,20 @@ describe("a schedule", () => {
     complete(scopeOf("default"), "incremental", -1);
     const key = passKey(scopeOf("default"), "incremental");
     const { last } = JSON.parse(store.checkpoints.get(key) as string) as { last: object };
-    store.checkpoints.set(key, JSON.stringify({ current: { cursor: "c" }, last }));
+    const current: PassState = {
+      startedAt: 0,
+      startMark: 1,
+      since: null,
+      pageSize: 100,
+      watermark: 0,
+      cursor: "c",
+      phase: "list",
+      sweptTo: null,
+      unreadable: false,
+      counts: emptyCounts(),
+      cycle: newCycle(),
+    };
+    store.checkpoints.set(key, JSON.stringify({ current, last }));
     scheduler.start();
     await clock.settle();
     expect(minutes(runs)).toEqual([0]);

@@ -14,6 +14,7 @@ describe("texts that have the form of a secret (I12)", () => {
     ["redis://:pa55word@db", "redis://[redacted]@db"],
     ["authorization: Bearer abc123def", "authorization: Bearer [redacted]"],
     ["GET /?access_token=abcdef12&page=2", "GET /?access_token=[redacted]&page=2"],
+    ["{ password: 'pass word' }", "{ password: '[redacted]' }"],
     ['{"client_secret": "abcdef12", "id": "1"}', '{"client_secret": "[redacted]", "id": "1"}'],
   ])("%s should be told as %s", (text, told) => {
     expect(redact(text)).toBe(told);
@@ -21,6 +22,7 @@ describe("texts that have the form of a secret (I12)", () => {
   });
 
   test.each([
+    "password: Invalid input: expected string",
     "bearer authentication failed",
     "https://docs.example/errors?code=password",
     "the page_token is used up",

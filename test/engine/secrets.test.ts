@@ -40,6 +40,7 @@ const PRIVATE_KEY = `-----BEGIN KEY-----\n${CANARY}MIIEvQIBADANBg\n-----END KEY-
 const EVENTS = {
   delivery: true,
   "delivery.refused": true,
+  "delivery.unsettled": true,
   poll: true,
   "poll.failed": true,
   "webhooks.quiet": true,

@@ -211,7 +211,7 @@ export const mutants: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "core/version.ts",
-    ["core/version"],
+    ["core/version", "core/fuzz"],
     [
       [
         "a version of any length is kept",
@@ -323,26 +323,21 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "parts of a dedupe key run into each other",
-        '  const text = parts.map((part) => `${part.length}:${part}`).join("");',
-        '  const text = parts.join("");',
+        "    `${id.length}:${id}${eventId.length}:${eventId}`;",
+        "    `${id}${eventId}`;",
         "I9",
       ],
-      [
-        "connections share their event ids",
-        `  const parts = [ref.provider, ref.connection, ref.resource, ref.id, eventId];`,
-        `  const parts = [ref.provider, ref.resource, ref.id, eventId];`,
-        "I9",
-      ],
+      ["connections share their event ids", "${connection.length}:${connection}", "", "I9"],
       [
         "objects share their event ids",
-        `  const parts = [ref.provider, ref.connection, ref.resource, ref.id, eventId];`,
-        `  const parts = [ref.provider, ref.connection, ref.resource, eventId];`,
+        "    `${id.length}:${id}${eventId.length}:${eventId}`;",
+        "    `${eventId.length}:${eventId}`;",
         "I9",
       ],
       [
         "an event's data has any size",
-        `  return Buffer.byteLength(json) > maxBytes ? { dataDropped: true }`,
-        `  return Buffer.byteLength(json) < 0 ? { dataDropped: true }`,
+        `  if (Buffer.byteLength(json) > maxBytes) stored.dataDropped = true;`,
+        `  if (Buffer.byteLength(json) < 0) stored.dataDropped = true;`,
         "I10",
       ],
       [

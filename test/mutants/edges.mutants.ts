@@ -96,7 +96,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "signatures/freshness.ts",
-    ["signatures/attacks"],
+    ["signatures/attacks", "signatures/freshness"],
     [
       [
         "a time of the future is fresh",
@@ -144,7 +144,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "http/path.ts",
-    ["http/path"],
+    ["http/path", "http/fuzz"],
     [
       [
         "a path leaves the base URL",
@@ -237,26 +237,30 @@ export const mutants: readonly Mutant[] = [
       "I12",
     ],
   ]),
-  ...guardsOf("core/secrets.ts", SECRETS, [
+  ...guardsOf(
+    "core/secrets.ts",
+    [...SECRETS, "core/connections"],
     [
-      "the rest of a secret that another begins is left",
-      `  const sorted = [...spelled].toSorted((a, b) => b.length - a.length);`,
-      `  const sorted = [...spelled].toSorted((a, b) => a.length - b.length);`,
-      "I12",
+      [
+        "the rest of a secret that another begins is left",
+        `  const sorted = [...spelled].toSorted((a, b) => b.length - a.length);`,
+        `  const sorted = [...spelled].toSorted((a, b) => a.length - b.length);`,
+        "I12",
+      ],
+      [
+        "a secret in a URL is not known",
+        `  return [secret, JSON.stringify(secret).slice(1, -1), ...inUrl, ...lines, ...core(secret)];`,
+        `  return [secret, JSON.stringify(secret).slice(1, -1), ...lines, ...core(secret), ...inUrl.slice(2)];`,
+        "I12",
+      ],
+      [
+        "credentials that contain themselves have no end",
+        ` && value !== null && !visited.has(value)) {`,
+        ` && value !== null && visited.size < 1e9) {`,
+        "I10",
+      ],
     ],
-    [
-      "a secret in a URL is not known",
-      `  return [secret, JSON.stringify(secret).slice(1, -1), ...inUrl, ...lines, ...core(secret)];`,
-      `  return [secret, JSON.stringify(secret).slice(1, -1), ...lines, ...core(secret), ...inUrl.slice(2)];`,
-      "I12",
-    ],
-    [
-      "credentials that contain themselves have no end",
-      ` && value !== null && !visited.has(value)) {`,
-      ` && value !== null && visited.size < 1e9) {`,
-      "I10",
-    ],
-  ]),
+  ),
   ...guardsOf(
     "core/connections.ts",
     ["core/connections", "engine/secrets"],

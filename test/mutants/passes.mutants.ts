@@ -1,7 +1,7 @@
 import { guardsOf } from "./guards-of.ts";
 import type { Mutant } from "./mutant.ts";
 
-const RECONCILE = ["engine/reconcile", "core/lister", "engine/outage", "core/scope-lock"];
+const RECONCILE = ["engine/reconcile", "engine/pass-guards", "core/lister", "engine/outage"];
 
 /** Guards of passes over lists. */
 export const mutants: readonly Mutant[] = [
@@ -232,8 +232,8 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "what another process ran runs again",
-        `      if (last !== undefined && last + schedule.everyMs > clock.now()) {`,
-        `      if (last === null) {`,
+        `    if (last === undefined || last + schedule.everyMs <= this.#options.clock.now()) return true;`,
+        `    if (last !== null) return true;`,
         "I10",
       ],
       [
@@ -258,7 +258,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/verifier.ts",
-    ["engine/reconcile"],
+    ["engine/reconcile", "engine/pass-guards"],
     [
       [
         "a list with unreadable rows proves that nothing differs",
@@ -289,6 +289,7 @@ export const mutants: readonly Mutant[] = [
         `  const evidence = await store.counter(scope);`,
         `  const evidence = Number.MAX_SAFE_INTEGER;`,
         "I4",
+        "an entry's evidence is kept for people who look into the store: nothing decides by it",
       ],
     ],
   ),

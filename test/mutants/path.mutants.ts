@@ -5,18 +5,18 @@ import type { Mutant } from "./mutant.ts";
 export const mutants: readonly Mutant[] = [
   ...guardsOf(
     "core/intake.ts",
-    ["engine/volatile", "engine/path"],
+    ["engine/broker", "engine/volatile", "engine/path"],
     [
       [
         "a store that keeps nothing is answered for at once",
-        `    if (store.guarantees.durability !== "none") return outcome;`,
-        `    if (store.guarantees.durability !== "disk") return outcome;`,
+        `        store.guarantees.durability !== "none" ||`,
+        `        store.guarantees.durability !== "disk" ||`,
         "I1",
       ],
       [
         "what is not handled in time is answered for",
-        ` ? outcome : tooLate(outcome);`,
-        ` ? outcome : outcome;`,
+        `safe ? outcome : tooLate(outcome)`,
+        `safe ? outcome : outcome`,
         "I1",
       ],
       [
@@ -33,8 +33,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "no event is told apart by its id",
-        "      ...(event.id === undefined ? undefined : { dedupeKey: dedupeKey(ref, event.id) }),",
-        "",
+        `dedupeKey: event.id === undefined ? undefined : dedupeKey(ref, event.id),`,
+        `dedupeKey: undefined,`,
         "I9",
       ],
       [
@@ -47,7 +47,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/task.ts",
-    ["engine/failures", "engine/freshness", "engine/reconcile", "engine/path", "engine/commit"],
+    ["engine/attempts", "engine/failures", "engine/freshness", "engine/reconcile"],
     [
       [
         "a deletion that nobody announced is not counted",
@@ -249,7 +249,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/worker.ts",
-    ["engine/path", "engine/lifecycle", "engine/store-failures", "engine/failures"],
+    ["engine/shift-guards", "engine/path", "engine/lifecycle", "engine/failures"],
     [
       [
         "work is leased that nobody has room for",
@@ -265,10 +265,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a wake during a claim is lost",
-        `    lane.ready = false; // a wake during the claim sets it again
-    lane.passedOver = exceptConnections.length > 0;`,
-        `    lane.passedOver = exceptConnections.length > 0;
-    setImmediate(() => (lane.ready = false));`,
+        `    if (claims.length >= limit) lane.ready = true;`,
+        `    lane.ready = claims.length >= limit;`,
         "I5",
       ],
       [
@@ -281,7 +279,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/shift.ts",
-    ["engine/lifecycle", "engine/store-failures"],
+    ["engine/shift-guards", "engine/lifecycle"],
     [
       [
         "who lost the store at a heartbeat works on",
@@ -326,7 +324,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/lifecycle.ts",
-    ["engine/lifecycle", "engine/reconcile", "engine/path"],
+    ["engine/shift-guards", "engine/lifecycle"],
     [
       [
         "a hint whose pass did not end is settled",
@@ -342,9 +340,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "an engine that stops takes events in",
-        `    if (this.#stopping !== undefined) return Promise.reject(stopped());
-    if (this.#opened === undefined) {`,
-        `    if (this.#opened === undefined) {`,
+        `    if (this.#stopping !== undefined) return Promise.reject(stopped());\n    if (this.#isOpen) return undefined;`,
+        `    if (this.#isOpen) return undefined;`,
         "I2",
       ],
     ],

@@ -39,6 +39,8 @@ export interface ReceiverOptions {
   readonly hooks: Hooks;
   /** Resolves once the events are as safe as the store can make them (I1). */
   readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
+  /** Takes a verified delivery as it is, in place of reading its events for `sink`. */
+  readonly forward?: ((delivery: WebhookDelivery, connection: string) => Promise<Outcome>) | undefined;
   /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
   readonly findConnection: (id: string) => MaybePromise<Connection | undefined>;
   /** Hears of secrets of a connection's signature schemes (I12). */
@@ -121,19 +123,28 @@ export class Gate {
       claimed = connection.id;
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
-      const events = this.#askForEvents(delivery);
-      const outcome = await this.#options.sink({
-        provider: this.#options.provider.name,
-        connection: connection.id,
-        origin: "webhook",
-        deliveryId: delivery.id,
-        receivedAt: delivery.receivedAt,
-        events: this.#checked(isPromise(events) ? await events : events),
-      });
+      const { forward } = this.#options;
+      const outcome = await (forward === undefined
+        ? this.#record(delivery, connection.id)
+        : forward(delivery, connection.id));
       return this.#answerTo(outcome, delivery, connection.id);
     } catch (error) {
       return this.failed(error, genuine, claimed);
     }
+  }
+
+  #record(delivery: ReceivedDelivery, connection: string): Promise<Outcome> {
+    const record = (events: unknown) =>
+      this.#options.sink({
+        provider: this.#options.provider.name,
+        connection,
+        origin: "webhook",
+        deliveryId: delivery.id,
+        receivedAt: delivery.receivedAt,
+        events: this.#checked(events),
+      });
+    const events = this.#askForEvents(delivery);
+    return isPromise(events) ? Promise.resolve(events).then(record) : record(events);
   }
 
   /** A refusal, and its report. The sender learns the code, the operator also the reason. */
