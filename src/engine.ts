@@ -49,6 +49,7 @@ import { SourceRunner } from "./core/source-runner.ts";
 import { drainResult, readStatus, type DrainResult, type EngineStatus } from "./core/status.ts";
 import type { Store } from "./core/store.ts";
 import { createApiClients } from "./http/index.ts";
+import { type Transport, transportDispatcher } from "./http/transport.ts";
 import { createSink } from "./sources/sink.ts";
 import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
 import { keyvStore } from "./stores/keyv.ts";
@@ -99,7 +100,10 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   readonly #pollers: readonly Poller[];
 
   /** @throws TrueupError `OPTION_INVALID`, naming the option */
-  constructor(options: EngineOptions<Providers, Tx>) {
+  constructor(options: EngineOptions<Providers, Tx>);
+  /** @internal `transport` stands in for the network; `testEngine` hands one in. */
+  constructor(options: EngineOptions<Providers, Tx>, transport: Transport | undefined);
+  constructor(options: EngineOptions<Providers, Tx>, transport?: Transport) {
     const { sources = [] } = options;
     const clock = options.clock ?? systemClock;
     const random = options.random ?? systemRandom;
@@ -129,6 +133,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       hooks,
       logger,
       maxConcurrent: limits.concurrency,
+      dispatcher: transport === undefined ? undefined : transportDispatcher(transport),
     });
     const intake = new Intake({
       store,

@@ -191,7 +191,9 @@ export class Attempt {
       throw this.#failure(verdict, error, headers, override === "retry" || isIdempotent(prepared.method));
     }
     if (undecodable !== undefined) throw undecodable;
-    if (key !== undefined && status === 200) shared.validators.keep(key, state.key, headers, bytes);
+    // An empty body is kept by nobody: it was cut off, most likely, and each 304 would bring it back.
+    if (key !== undefined && status === 200 && data !== undefined)
+      shared.validators.keep(key, state.key, headers, bytes);
     return { status, headers, data, url: target.href };
   }
 

@@ -18,7 +18,7 @@ export type Poll = (args: PollArguments, count: number, context: Context) => Pol
 
 export interface PollingOptions {
   readonly source?: Partial<PollSourceOptions>;
-  readonly engine?: Partial<EngineOptions>;
+  readonly engine?: Partial<Omit<EngineOptions, "clock">>;
   /** Objects that `list` shows. Without any, the resource has no list. */
   readonly listed?: readonly { id: string; rev: number }[];
 }
