@@ -1,0 +1,257 @@
+/**
+ * Claiming: which objects are next, over lanes that take turns and partitions that do.
+ *
+ * @module
+ */
+
+import type { Random } from "../../core/clock.ts";
+import { type Claim, type ClaimRequest, REPAIR_AGING_MS } from "../../core/store.ts";
+import { type ClaimReply, LEASES, toClaim, VOIDED_AT_ONCE } from "./leases.ts";
+import type { Link } from "./link.ts";
+import type { Partition, Partitions } from "./partition.ts";
+import { script } from "./script.ts";
+import type { Tickets } from "./tickets.ts";
+
+/** Lanes whose time has come that join the queue at one claim: a bound, not a share. */
+const PROMOTIONS = 512;
+
+const claim = script(
+  String.raw`
+local session, ticket, limit, most = argument(), number(), number(), number()
+local route = argument() .. '\0' .. argument() .. '\0'
+math.randomseed(number())
+local except = {}
+for i = 1, number() do except[argument()] = true end
+evenWhenFull()
+
+if not isLive(session) then return false end
+if not useTicket(session, ticket) then return 0 end
+local dead = call('ZRANGEBYSCORE', SESSIONS, '-inf', now, 'LIMIT', 0, 2)
+for _, one in ipairs(dead) do
+  if one ~= session and void(one .. ':', 'died', ${VOIDED_AT_ONCE}) < ${VOIDED_AT_ONCE} then endSession(one) end
+end
+flush()
+
+-- Lanes join the queue whose time has come.
+local due = call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016.0f', now) .. '\255', 'LIMIT', 0, ${PROMOTIONS})
+for _, member in ipairs(due) do
+  local lane = laneIn(member)
+  setLane(lane, member, memberOf(route, lane % 2 == 0 and 'a' or 'b', nextTurn(), lane))
+end
+
+-- The lanes that have work now, the one that has waited longest first.
+local function front(tag)
+  local found, after = {}, '[' .. route .. tag
+  local wanted = next(except) and limit * 2 or limit
+  repeat
+    local members = call('ZRANGEBYLEX', QUEUE, after, '(' .. route .. tag .. '\255', 'LIMIT', 0, wanted)
+    local scopes = {}
+    for i, member in ipairs(members) do scopes[i] = floor(laneIn(member) / 2) end
+    local names = gather('HMGET', SCOPE, scopes)
+    for i, member in ipairs(members) do
+      local connection = string.match(names[i] or '', '^%Z*%z(%Z*)%z') or ''
+      if #found < limit and not except[connection] then
+        found[#found + 1] = { lane = laneIn(member), member = member, connection = connection, taken = 0 }
+      end
+    end
+    after = '(' .. (members[#members] or '')
+  until #found == limit or #members < wanted
+  return found
+end
+
+-- What waits in a lane and is due by then, oldest first, and whether there is more.
+local function fill(lane, dueBy, share)
+  local prefix = format('%010d', lane.lane)
+  lane.due = call('ZRANGEBYLEX', WAITING, '[' .. prefix, '[' .. prefix .. moment14(max(dueBy, 0)) .. '\255', 'LIMIT', 0, share + 1)
+  lane.more = #lane.due > share
+  if lane.more then lane.due[share + 1] = nil end
+end
+
+local function choose(tag, dueBy)
+  local lanes = front(tag)
+  local share, found = math.ceil(limit / max(#lanes, 1)), 0
+  for _, lane in ipairs(lanes) do
+    fill(lane, dueBy, share)
+    found = found + #lane.due
+  end
+  for _, lane in ipairs(lanes) do
+    if found < limit and lane.more then fill(lane, dueBy, limit) end
+    if dueBy < now then lane.more = true end -- what is too young to be taken yet is still there
+  end
+  -- One of each lane after the other.
+  local candidates, round = {}, 0
+  repeat
+    local before = #candidates
+    round = round + 1
+    for _, lane in ipairs(lanes) do
+      local member = lane.due[round]
+      if member and #candidates < limit then
+        candidates[#candidates + 1] = { lane = lane, due = tonumber(string.sub(member, 11, 24)),
+          field = floor(lane.lane / 2) .. ':' .. string.sub(member, 39) }
+      end
+    end
+  until #candidates == before or #candidates == limit
+  return lanes, candidates
+end
+
+-- Live work first; repair work goes before what is due so much later.
+local function merge(live, repair)
+  local merged, l, r = {}, 1, 1
+  while #merged < limit and (live[l] or repair[r]) do
+    if not live[l] or (repair[r] and repair[r].due + ${REPAIR_AGING_MS} < live[l].due) then
+      merged[#merged + 1], r = repair[r], r + 1
+    else
+      merged[#merged + 1], l = live[l], l + 1
+    end
+  end
+  return merged
+end
+
+local chosen, emptied
+repeat
+  local liveLanes, live = choose('a', now)
+  local repairLanes, repair = choose('b', live[limit] and live[limit].due - ${REPAIR_AGING_MS} or now)
+  chosen, emptied = merge(live, repair), false
+  for _, one in ipairs(chosen) do one.lane.taken = one.lane.taken + 1 end
+  -- Served lanes go to the end of the queue, and empty ones leave it.
+  local gone, come, names, left = {}, {}, {}, {}
+  local lanes = liveLanes
+  for _, lane in ipairs(repairLanes) do lanes[#lanes + 1] = lane end
+  for _, lane in ipairs(lanes) do
+    local more = lane.more or #lane.due > lane.taken
+    if more and lane.taken > 0 then
+      local member = memberOf(route, lane.lane % 2 == 0 and 'a' or 'b', nextTurn(), lane.lane)
+      gone[#gone + 1] = lane.member
+      come[#come + 1], come[#come + 2] = 0, member
+      names[#names + 1], names[#names + 2] = lane.lane, member
+    elseif not more then
+      emptied = emptied or lane.taken == 0
+      left[#left + 1] = lane
+    end
+  end
+  many('ZREM', QUEUE, gone)
+  many('ZADD', QUEUE, come)
+  many('HSET', LANE, names)
+  for _, lane in ipairs(left) do
+    -- What waits in it for later brings it back. What is taken now is not counted.
+    local prefix = format('%010d', lane.lane)
+    local later = call('ZRANGEBYLEX', WAITING, '(' .. prefix .. moment14(now) .. '\255', '(' .. prefix .. '\255', 'LIMIT', 0, 1)[1]
+    setLane(lane.lane, lane.member, later and memberOf(route, 'z', tonumber(string.sub(later, 11, 24)), lane.lane))
+  end
+until #chosen > 0 or not emptied -- behind lanes with nothing to give may be others
+
+local fields, claims = {}, {}
+for i, one in ipairs(chosen) do fields[i] = one.field end
+load(fields)
+local fence = #chosen > 0 and tick()
+for i, one in ipairs(chosen) do claims[i] = { one.lane.connection, lease(one.field, session, ticket, fence, most) } end
+flush()
+return claims
+`,
+  LEASES,
+);
+
+/** Whether a route has work now in a partition, at little cost. */
+const peek = script(String.raw`
+local route = argument() .. '\0' .. argument() .. '\0'
+if #call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'a', '(' .. route .. 'c', 'LIMIT', 0, 1) > 0 then return 1 end
+if #call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016.0f', now) .. '\255', 'LIMIT', 0, 1) > 0 then return 1 end
+return #call('ZRANGEBYSCORE', SESSIONS, '-inf', now, 'LIMIT', 0, 1)
+`);
+
+/** All partitions are looked at again at the latest after so many claims that were filled without. */
+const FILLED_WITHOUT_LOOKING = 8;
+
+interface Parts {
+  readonly link: Link;
+  readonly partitions: Partitions;
+  readonly tickets: Tickets;
+  readonly random: Random;
+  readonly maxEvents: number;
+}
+
+/** What is remembered of a route: where there was work at the last look, the next to be asked first. */
+interface Round {
+  busy: Partition[];
+  filled: number;
+}
+
+export class Claimer {
+  readonly #parts: Parts;
+  readonly #rounds = new Map<string, Round>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** @throws TrueupError `STORE_LOST` */
+  async claim(request: ClaimRequest): Promise<Claim[]> {
+    if (request.limit < 1) return [];
+    const { partitions } = this.#parts;
+    if (partitions.all.length === 1) return this.#claimIn(partitions.all[0] as Partition, request, request.limit);
+    const round = this.#roundOf(request);
+    if (round.filled % FILLED_WITHOUT_LOOKING === 0) await this.#look(round, request);
+    const claims = await this.#claimFrom(round, request, request.limit);
+    const missing = request.limit - claims.length;
+    if (missing === 0) {
+      round.filled += 1;
+      return claims;
+    }
+    if (round.filled % FILLED_WITHOUT_LOOKING !== 0) {
+      await this.#look(round, request);
+      claims.push(...(await this.#claimFrom(round, request, missing)));
+    }
+    round.filled = 0;
+    return claims;
+  }
+
+  /** From one partition after the other, until there is enough. The one that had more goes last the next time. */
+  async #claimFrom(round: Round, request: ClaimRequest, limit: number): Promise<Claim[]> {
+    const claims: Claim[] = [];
+    for (const partition of [...round.busy]) {
+      const found = await this.#claimIn(partition, request, limit - claims.length);
+      claims.push(...found);
+      round.busy = round.busy.filter((other) => other !== partition);
+      if (claims.length < limit) continue;
+      round.busy.push(partition);
+      break;
+    }
+    return claims;
+  }
+
+  async #look(round: Round, { provider, resource }: ClaimRequest): Promise<void> {
+    const { link, partitions } = this.#parts;
+    const others = partitions.all.filter((partition) => !round.busy.includes(partition));
+    const found = await Promise.all(others.map((partition) => link.run(peek, partition, [provider, resource])));
+    round.busy.push(...others.filter((_, i) => found[i] !== 0));
+  }
+
+  async #claimIn(partition: Partition, request: ClaimRequest, limit: number): Promise<Claim[]> {
+    const { link, maxEvents, random, tickets } = this.#parts;
+    const { provider, resource, exceptConnections = [] } = request;
+    const seed = Math.floor(random() * 2 ** 31);
+    const claims = await tickets.use<[connection: string, ClaimReply][]>(partition, (session, ticket) =>
+      link.run(claim, partition, [
+        session,
+        ticket,
+        limit,
+        maxEvents,
+        provider,
+        resource,
+        seed,
+        exceptConnections.length,
+        ...exceptConnections,
+      ]),
+    );
+    return claims.map(([connection, reply]) => toClaim(reply, { provider, connection, resource }));
+  }
+
+  #roundOf({ provider, resource }: ClaimRequest): Round {
+    const key = `${provider}\0${resource}`;
+    const known = this.#rounds.get(key);
+    if (known !== undefined) return known;
+    const round: Round = { busy: [], filled: 0 };
+    this.#rounds.set(key, round);
+    return round;
+  }
+}

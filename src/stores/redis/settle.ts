@@ -1,0 +1,187 @@
+/**
+ * Settling: how a claim ends.
+ *
+ * @module
+ */
+
+import type { Settlement, SettleOutcome } from "../../core/store.ts";
+import { scopeName } from "./append.ts";
+import type { Argument } from "./client.ts";
+import { failureText, indexText } from "./index-text.ts";
+import type { Link } from "./link.ts";
+import type { Partition, Partitions } from "./partition.ts";
+import { script } from "./script.ts";
+
+/**
+ * How many settlements one script takes: it should not keep the others waiting. Those of one call are of different
+ * objects, which nothing binds together.
+ */
+const MAX_SETTLEMENTS = 500;
+/**
+ * How many events of one object are deleted with its settling. An object with more (a storm that was coalesced) leaves
+ * the rest to expiry; nothing can reach them any more.
+ */
+const MAX_DELETED = 1_000;
+
+/** For scripts: deletes the events of an object that its claim has seen. */
+export const EVENTS_SEEN = String.raw`
+local function forgetEvents(o, last)
+  local seq = o.head
+  if seq and o.events == 1 and seq <= last then return drop(EVENTS, seq) end
+  local deleted = 0
+  while seq and seq > 0 and deleted < ${MAX_DELETED} do
+    local event = call('HGET', EVENTS, seq)
+    if not event then return end
+    if seq <= last then
+      drop(EVENTS, seq)
+      deleted = deleted + 1
+    end
+    seq = tonumber(string.match(event, '^%d+'))
+  end
+end
+`;
+
+const settle = script(
+  String.raw`
+evenWhenFull()
+local session = argument()
+local scopes = {}
+for i = 1, number() do scopes[i] = findScope(argument()) or 0 end
+local settlements, fields = {}, {}
+for i = 1, number() do
+  local s = { scope = scopes[number()], id = argument(), fence = number(), generation = number(), kind = argument(),
+    index = optional(), at = moment(), attempts = number(), lags = number(), begun = number(), error = optional() }
+  settlements[i], fields[i] = s, s.scope .. ':' .. s.id
+end
+load(fields)
+
+local touched, errors = tick(), {}
+
+-- Everything that belongs to the piece of work that is done, but for what was appended meanwhile.
+local function clear(o)
+  o.attempts, o.lags, o.begun, o.error = nil, nil, nil, nil
+end
+
+local function done(field, o, s, since)
+  forgetEvents(o, s.generation)
+  o.index, o.notBefore = s.index, s.at
+  clear(o)
+  if since then
+    setHint(o, since.hint)
+    o.dirty, o.origin, o.events = since.dirty, since.origin, since.events
+    o.due = max(now, s.at or 0)
+    if o.forced and o.forced <= s.generation then o.forced = nil end
+  else
+    setHint(o, {})
+    o.lane, o.due, o.dirty, o.generation, o.forced, o.origin, o.head, o.events = nil, nil, nil, nil, nil, nil, nil, nil
+    -- A record that holds nothing lasts for as long as a pass may need it.
+    if not o.index then logEmpty({ field }) end
+  end
+end
+
+local function failed(o, s, since)
+  if since then setHint(o, mergeHints(o, since.hint)) end
+  if s.begun == 1 then o.begun = 1 end
+  o.error = s.error
+  if s.error then errors[s.scope] = s.error end
+  if s.kind == 'retry' then
+    o.due, o.attempts, o.lags = s.at, s.attempts, s.lags
+  elseif since then
+    o.due, o.attempts, o.lags, o.error = now, nil, nil, nil
+  else
+    o.due, o.dead, o.attempts, o.lags = nil, 1, s.attempts, s.lags
+  end
+end
+
+local outcomes = {}
+for i, s in ipairs(settlements) do
+  local o = object[fields[i]]
+  -- After a failover that lost writes a fence may be given a second time: the session tells those two apart.
+  if not o or not o.lease or o.fence ~= s.fence or string.match(o.lease, '^[^:]*') ~= session then
+    outcomes[i] = 2
+  else
+    change(fields[i])
+    local since = endLease(o)
+    o.touched = touched
+    if s.kind == 'done' then done(fields[i], o, s, since) else failed(o, s, since) end
+    outcomes[i] = since and 1 or 0
+  end
+end
+for scope, text in pairs(errors) do put(ERRORS, scope, text) end
+flush()
+return outcomes
+`,
+  EVENTS_SEEN,
+);
+
+const outcomes: readonly SettleOutcome[] = ["settled", "dirty", "lost"];
+
+export class Settler {
+  readonly #link: Link;
+  readonly #partitions: Partitions;
+
+  constructor(link: Link, partitions: Partitions) {
+    this.#link = link;
+    this.#partitions = partitions;
+  }
+
+  async settle(session: string, settlements: readonly Settlement[]): Promise<SettleOutcome[]> {
+    const results: SettleOutcome[] = [];
+    const byPartition = Map.groupBy(settlements.keys(), (i) => {
+      const { provider, connection } = (settlements[i] as Settlement).claim.ref;
+      return this.#partitions.of(provider, connection);
+    });
+    const calls = [...byPartition].flatMap(([partition, places]) =>
+      slices(places).map(async (slice) => {
+        const own = slice.map((i) => settlements[i] as Settlement);
+        const reply = await this.#settleIn(partition, session, own);
+        slice.forEach((i, j) => (results[i] = outcomes[reply[j] ?? 2] as SettleOutcome));
+      }),
+    );
+    await Promise.all(calls);
+    return results;
+  }
+
+  async #settleIn(
+    partition: Partition,
+    session: string,
+    settlements: readonly Settlement[],
+  ): Promise<readonly number[]> {
+    const scopes = new Map<string, number>();
+    const lines: Argument[] = [];
+    for (const settlement of settlements) {
+      const { ref, fence, generation } = settlement.claim;
+      const name = scopeName(ref);
+      let scope = scopes.get(name);
+      if (scope === undefined) scopes.set(name, (scope = scopes.size + 1));
+      lines.push(scope, ref.id, fence, generation, settlement.kind, ...details(settlement));
+    }
+    const args = [session, scopes.size, ...scopes.keys(), settlements.length, ...lines];
+    return (await this.#link.run(settle, partition, args)) as readonly number[];
+  }
+}
+
+/** The index entry, a moment, attempts, lags, whether a handler may have begun, and the error. */
+function details(settlement: Settlement): Argument[] {
+  switch (settlement.kind) {
+    case "done": {
+      const { index, notBefore } = settlement;
+      return [index === null ? "" : indexText(index), notBefore ?? "", 0, 0, 0, ""];
+    }
+    case "retry": {
+      const { due, attempts, lags, begun, error } = settlement;
+      return ["", due, attempts, lags, Number(begun), error === undefined ? "" : failureText(error)];
+    }
+    case "dead": {
+      const { claim, begun, error } = settlement;
+      return ["", "", claim.attempt, claim.lags, Number(begun), failureText(error)];
+    }
+  }
+}
+
+function slices(places: readonly number[]): (readonly number[])[] {
+  const found: (readonly number[])[] = [];
+  for (let start = 0; start < places.length; start += MAX_SETTLEMENTS)
+    found.push(places.slice(start, start + MAX_SETTLEMENTS));
+  return found;
+}
