@@ -82,7 +82,10 @@ export function redisStore(options: RedisStoreOptions): Store {
   if (typeof prefix !== "string" || !/^[\w:.-]{1,100}$/.test(prefix)) {
     throw invalidOption("redisStore's `prefix` has 1 to 100 letters, digits, and _ : . -");
   }
-  if (partitions !== undefined && !(Number.isSafeInteger(partitions) && partitions >= 1 && partitions <= MAX_PARTITIONS)) {
+  if (
+    partitions !== undefined &&
+    !(Number.isSafeInteger(partitions) && partitions >= 1 && partitions <= MAX_PARTITIONS)
+  ) {
     throw invalidOption(`redisStore's \`partitions\` is a whole number from 1 to ${MAX_PARTITIONS}`);
   }
   return new RedisStore({ url, client, prefix, partitions });
@@ -150,11 +153,16 @@ class RedisStore implements Store {
     if (this.#options.url !== undefined) closeOwn(state.client);
   }
 
-  async work({ leaseMs, signal }: { leaseMs: number; signal?: AbortSignal | undefined }): Promise<WorkSession> {
+  async work({
+    leaseMs,
+    signal,
+  }: {
+    leaseMs: number;
+    signal?: AbortSignal | undefined;
+  }): Promise<WorkSession> {
     signal?.throwIfAborted();
     const { environment, ...parts } = this.#open;
-    const { random, maxEventsPerChange: maxEvents } = environment;
-    return await Session.begin({ ...parts, random, maxEvents }, leaseMs);
+    return await Session.begin({ ...parts, random: environment.random }, leaseMs);
   }
 
   async append(entries: readonly AppendEntry[]): Promise<AppendResult[]> {
@@ -280,7 +288,8 @@ function assemble(
   const channel = `${prefix}:work`;
   // Clocks of machines differ: moments are the server's. A clock that is not the system's is somebody's own idea of
   // time (a test's), and is taken at its word.
-  const link = new Link(client, { clock, time: clock === systemClock ? "server" : "clock", channel });
+  const time = clock === systemClock ? "server" : "clock";
+  const link = new Link(client, { clock, time, channel, maxEvents: maxEventsPerChange });
   const partitions = new Partitions(prefix, opened.partitions);
   const named = new Named(link, partitions);
   return {
@@ -297,7 +306,7 @@ function assemble(
     pauses: new Pauses(link, partitions),
     permits: new Permits(link, partitions, randomBytes(9).toString("base64url")),
     status: new Status(link, partitions),
-    dead: new DeadLetters(link, partitions, maxEventsPerChange),
+    dead: new DeadLetters(link, partitions),
     housekeeping: new Housekeeping(link, partitions, eventTtlMs),
     subscription: new Subscription(client, channel, logger),
   };

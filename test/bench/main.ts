@@ -1,8 +1,9 @@
-/** `npm run bench [-- ingest drain reconcile storm] [-- --rounds 5]` */
+/** `npm run bench [-- ingest drain reconcile storm queues-redis] [-- --rounds 5]` */
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
 import { ingest } from "./ingest.ts";
 import { reconcile } from "./reconcile.ts";
+import { queuesRedis } from "./queues-redis.ts";
 import { printRows, type Row } from "./report.ts";
 import { storm } from "./storm.ts";
 
@@ -11,6 +12,7 @@ const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = 
   drain,
   storm,
   reconcile,
+  "queues-redis": queuesRedis,
 };
 
 const { values, positionals } = parseArgs({

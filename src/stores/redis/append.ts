@@ -44,7 +44,7 @@ for i, e in ipairs(entries) do
     results[i] = { 1, generation }
   end
 end
-if first then write('RPUSH', LOG, cmsgpack.pack({ at = now, first = first, last = counter, keys = keys })) end
+if first then write('RPUSH', LOG, cjson.encode({ at = now, first = first, last = counter, keys = #keys > 0 and keys or nil })) end
 flush()
 many('SADD', LEDGER, keys)
 return results
@@ -99,12 +99,10 @@ async function appendCalls(
 ): Promise<AppendResult[][]> {
   const replies = chunks(calls.map((call) => call.map(lineOf))).map(async (chunk) => {
     const reply = (await link.run(append, partition, argumentsOf(chunk.flat()))) as Results;
-    const results = reply.map(
-      ([accepted, generation]): AppendResult => ({
-        status: accepted === 1 ? "accepted" : "duplicate",
-        generation,
-      }),
-    );
+    const results = reply.map(([accepted, generation]): AppendResult => ({
+      status: accepted === 1 ? "accepted" : "duplicate",
+      generation,
+    }));
     let start = 0;
     return chunk.map((call) => results.slice(start, (start += call.length)));
   });

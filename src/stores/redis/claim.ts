@@ -6,7 +6,7 @@
 
 import type { Random } from "../../core/clock.ts";
 import { type Claim, type ClaimRequest, REPAIR_AGING_MS } from "../../core/store.ts";
-import { type ClaimReply, LEASES, toClaim, VOIDED_AT_ONCE } from "./leases.ts";
+import { type ClaimsReply, LEASES, toClaims, VOIDED_AT_ONCE } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import { script } from "./script.ts";
@@ -17,7 +17,8 @@ const PROMOTIONS = 512;
 
 const claim = script(
   String.raw`
-local session, ticket, limit, most = argument(), number(), number(), number()
+local session, ticket, limit = argument(), number(), number()
+local onlyUrgent = argument() == '1'
 local route = argument() .. '\0' .. argument() .. '\0'
 math.randomseed(number())
 local except = {}
@@ -33,7 +34,7 @@ end
 flush()
 
 -- Lanes join the queue whose time has come.
-local due = call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016.0f', now) .. '\255', 'LIMIT', 0, ${PROMOTIONS})
+local due = call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016d', now) .. '\255', 'LIMIT', 0, ${PROMOTIONS})
 for _, member in ipairs(due) do
   local lane = laneIn(member)
   setLane(lane, member, memberOf(route, lane % 2 == 0 and 'a' or 'b', nextTurn(), lane))
@@ -86,7 +87,7 @@ local function choose(tag, dueBy)
     for _, lane in ipairs(lanes) do
       local member = lane.due[round]
       if member and #candidates < limit then
-        candidates[#candidates + 1] = { lane = lane, due = tonumber(string.sub(member, 11, 24)),
+        candidates[#candidates + 1] = { lane = lane, member = member, due = tonumber(string.sub(member, 11, 24)),
           field = floor(lane.lane / 2) .. ':' .. string.sub(member, 39) }
       end
     end
@@ -110,7 +111,8 @@ end
 local chosen, emptied
 repeat
   local liveLanes, live = choose('a', now)
-  local repairLanes, repair = choose('b', live[limit] and live[limit].due - ${REPAIR_AGING_MS} or now)
+  local last = live[limit] and live[limit].due or onlyUrgent and now
+  local repairLanes, repair = choose('b', last and last - ${REPAIR_AGING_MS} or now)
   chosen, emptied = merge(live, repair), false
   for _, one in ipairs(chosen) do one.lane.taken = one.lane.taken + 1 end
   -- Served lanes go to the end of the queue, and empty ones leave it.
@@ -140,13 +142,17 @@ repeat
   end
 until #chosen > 0 or not emptied -- behind lanes with nothing to give may be others
 
-local fields, claims = {}, {}
-for i, one in ipairs(chosen) do fields[i] = one.field end
-load(fields)
-local fence = #chosen > 0 and tick()
-for i, one in ipairs(chosen) do claims[i] = { one.lane.connection, lease(one.field, session, ticket, fence, most) } end
+-- The records stay as they are: that they are leased is written beside them.
+local connections, fields, members, leases = {}, {}, {}, {}
+local fence = #chosen > 0 and tick() or 0
+for i, one in ipairs(chosen) do
+  connections[i], fields[i], members[i] = one.lane.connection, one.field, one.member
+  leases[i * 2 - 1], leases[i * 2] = one.field, session .. ':' .. ticket .. ':' .. fence
+end
+many('ZREM', WAITING, members)
+many('HSET', LEASES, leases)
 flush()
-return claims
+return { fence, shift, claimsOf(connections, fields, gather('HMGET', OBJECTS, fields)) }
 `,
   LEASES,
 );
@@ -155,7 +161,7 @@ return claims
 const peek = script(String.raw`
 local route = argument() .. '\0' .. argument() .. '\0'
 if #call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'a', '(' .. route .. 'c', 'LIMIT', 0, 1) > 0 then return 1 end
-if #call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016.0f', now) .. '\255', 'LIMIT', 0, 1) > 0 then return 1 end
+if #call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016d', now) .. '\255', 'LIMIT', 0, 1) > 0 then return 1 end
 return #call('ZRANGEBYSCORE', SESSIONS, '-inf', now, 'LIMIT', 0, 1)
 `);
 
@@ -167,7 +173,6 @@ interface Parts {
   readonly partitions: Partitions;
   readonly tickets: Tickets;
   readonly random: Random;
-  readonly maxEvents: number;
 }
 
 /** What is remembered of a route: where there was work at the last look, the next to be asked first. */
@@ -188,33 +193,34 @@ export class Claimer {
   async claim(request: ClaimRequest): Promise<Claim[]> {
     if (request.limit < 1) return [];
     const { partitions } = this.#parts;
-    if (partitions.all.length === 1) return this.#claimIn(partitions.all[0] as Partition, request, request.limit);
+    if (partitions.all.length === 1) return this.#claimIn(partitions.all[0] as Partition, request, false);
     const round = this.#roundOf(request);
     if (round.filled % FILLED_WITHOUT_LOOKING === 0) await this.#look(round, request);
     const claims = await this.#claimFrom(round, request, request.limit);
-    const missing = request.limit - claims.length;
-    if (missing === 0) {
-      round.filled += 1;
-      return claims;
-    }
-    if (round.filled % FILLED_WITHOUT_LOOKING !== 0) {
+    if (claims.length < request.limit && round.filled % FILLED_WITHOUT_LOOKING !== 0) {
       await this.#look(round, request);
-      claims.push(...(await this.#claimFrom(round, request, missing)));
+      claims.push(...(await this.#claimFrom(round, request, request.limit - claims.length)));
     }
-    round.filled = 0;
+    round.filled = claims.length < request.limit ? 0 : round.filled + 1;
     return claims;
   }
 
-  /** From one partition after the other, until there is enough. The one that had more goes last the next time. */
+  /**
+   * From one partition after the other, until there is enough; the last that was asked has its turn last the next time.
+   * Where several have work, repair work that can wait is left for when there is nothing else in any of them.
+   */
   async #claimFrom(round: Round, request: ClaimRequest, limit: number): Promise<Claim[]> {
     const claims: Claim[] = [];
-    for (const partition of [...round.busy]) {
-      const found = await this.#claimIn(partition, request, limit - claims.length);
-      claims.push(...found);
-      round.busy = round.busy.filter((other) => other !== partition);
-      if (claims.length < limit) continue;
-      round.busy.push(partition);
-      break;
+    const urgencies = round.busy.length > 1 ? [true, false] : [false];
+    for (const onlyUrgent of urgencies) {
+      for (const partition of [...round.busy]) {
+        if (claims.length === limit) return claims;
+        const missing = limit - claims.length;
+        const found = await this.#claimIn(partition, { ...request, limit: missing }, onlyUrgent);
+        claims.push(...found);
+        round.busy = round.busy.filter((other) => other !== partition);
+        if (onlyUrgent || found.length === missing) round.busy.push(partition);
+      }
     }
     return claims;
   }
@@ -222,28 +228,23 @@ export class Claimer {
   async #look(round: Round, { provider, resource }: ClaimRequest): Promise<void> {
     const { link, partitions } = this.#parts;
     const others = partitions.all.filter((partition) => !round.busy.includes(partition));
-    const found = await Promise.all(others.map((partition) => link.run(peek, partition, [provider, resource])));
+    const found = await Promise.all(
+      others.map((partition) => link.run(peek, partition, [provider, resource])),
+    );
     round.busy.push(...others.filter((_, i) => found[i] !== 0));
   }
 
-  async #claimIn(partition: Partition, request: ClaimRequest, limit: number): Promise<Claim[]> {
-    const { link, maxEvents, random, tickets } = this.#parts;
-    const { provider, resource, exceptConnections = [] } = request;
+  async #claimIn(partition: Partition, request: ClaimRequest, onlyUrgent: boolean): Promise<Claim[]> {
+    const { link, random, tickets } = this.#parts;
+    const { provider, resource, limit, exceptConnections = [] } = request;
     const seed = Math.floor(random() * 2 ** 31);
-    const claims = await tickets.use<[connection: string, ClaimReply][]>(partition, (session, ticket) =>
+    const reply = await tickets.use<ClaimsReply>(partition, (session, ticket) =>
       link.run(claim, partition, [
-        session,
-        ticket,
-        limit,
-        maxEvents,
-        provider,
-        resource,
-        seed,
-        exceptConnections.length,
-        ...exceptConnections,
+        ...[session, ticket, limit, Number(onlyUrgent), provider, resource, seed],
+        ...[exceptConnections.length, ...exceptConnections],
       ]),
     );
-    return claims.map(([connection, reply]) => toClaim(reply, { provider, connection, resource }));
+    return toClaims(reply, request);
   }
 
   #roundOf({ provider, resource }: ClaimRequest): Round {

@@ -10,11 +10,9 @@ import type { StoredEvent } from "../../core/event.ts";
 import type { DeadLetterFilter, DeadRecord } from "../../core/store.ts";
 import type { Argument } from "./client.ts";
 import { toFailure, UNKNOWN_PRESENT } from "./index-text.ts";
-import { LEASES } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import { script } from "./script.ts";
-import { EVENTS_SEEN } from "./settle.ts";
 import { scopeOf } from "./status.ts";
 
 /** How many one script looks at. */
@@ -53,16 +51,15 @@ load(fields)
 
 const list = script(
   String.raw`
-local most = number()
 local lines = { nextAfter }
 for _, one in ipairs(chosen) do
   local o = object[one.field]
-  lines[#lines + 1] = { names[one.scope], one.id, o.error, o.attempts or 0, o.events or 0, format('%.0f', o.dirty - shift),
-    o.head and newestEvents(o.head, most) or {} }
+  local line = { names[one.scope], one.id, o.error, o.attempts or 0, o.events or 0, format('%d', o.dirty - shift) }
+  for _, event in ipairs(gather('HMGET', EVENTS, o.seqs or {})) do line[#line + 1] = event or nil end
+  lines[#lines + 1] = line
 end
 return lines
 `,
-  LEASES,
   SELECT,
 );
 
@@ -84,7 +81,7 @@ const discard = script(
 evenWhenFull()
 for _, one in ipairs(chosen) do
   local o = change(one.field)
-  forgetEvents(o, o.head or 0)
+  for _, seq in ipairs(o.seqs or {}) do drop(EVENTS, seq) end
   -- Where a handler may have begun, nothing is known any more of what the user's copy holds.
   if o.begun == 1 then o.index = '${UNKNOWN_PRESENT}' end
   object[one.field] = { n = o.n, index = o.index, touched = o.touched, notBefore = o.notBefore, begun = o.begun }
@@ -93,7 +90,6 @@ end
 flush()
 return { nextAfter, #chosen }
 `,
-  EVENTS_SEEN,
   SELECT,
 );
 
@@ -104,18 +100,16 @@ type Line = readonly [
   attempts: number,
   eventCount: number,
   dirtySince: string,
-  events: readonly string[],
+  ...events: string[],
 ];
 
 export class DeadLetters {
   readonly #link: Link;
   readonly #partitions: Partitions;
-  readonly #maxEvents: number;
 
-  constructor(link: Link, partitions: Partitions, maxEvents: number) {
+  constructor(link: Link, partitions: Partitions) {
     this.#link = link;
     this.#partitions = partitions;
-    this.#maxEvents = maxEvents;
   }
 
   /** Partition by partition, in the order of scopes and numbers. */
@@ -125,8 +119,12 @@ export class DeadLetters {
   ): Promise<{ items: DeadRecord[]; next: string | undefined }> {
     const items: DeadRecord[] = [];
     let [n, after] = readCursor(page.cursor);
-    for (let partition = this.#partitions.all[n]; partition !== undefined; partition = this.#partitions.all[n]) {
-      const args = [...select(filter, after, page.limit - items.length), this.#maxEvents];
+    for (
+      let partition = this.#partitions.all[n];
+      partition !== undefined;
+      partition = this.#partitions.all[n]
+    ) {
+      const args = select(filter, after, page.limit - items.length);
       const [next, ...lines] = (await this.#link.run(list, partition, args)) as [string | null, ...Line[]];
       items.push(...lines.map(toRecord));
       [n, after] = next === null ? [n + 1, ""] : [n, next];
@@ -168,10 +166,19 @@ export class DeadLetters {
 function select(filter: DeadLetterFilter, after: string, limit: number): Argument[] {
   const { provider = "", resource = "", connection, ids } = filter;
   const named = connection === undefined ? "=" : `=${connection}`;
-  return [after, limit, provider, named, resource, Number(ids !== undefined), ids?.length ?? 0, ...(ids ?? [])];
+  return [
+    after,
+    limit,
+    provider,
+    named,
+    resource,
+    Number(ids !== undefined),
+    ids?.length ?? 0,
+    ...(ids ?? []),
+  ];
 }
 
-function toRecord([name, id, error, attempts, eventCount, dirtySince, events]: Line): DeadRecord {
+function toRecord([name, id, error, attempts, eventCount, dirtySince, ...events]: Line): DeadRecord {
   return {
     ref: { ...scopeOf(name), id },
     error: toFailure(error),

@@ -8,7 +8,6 @@ import { connectionKey } from "../../core/store.ts";
 import type { Link } from "./link.ts";
 import type { Partitions } from "./partition.ts";
 import { script } from "./script.ts";
-import { EVENTS_SEEN } from "./settle.ts";
 
 /** How many events, keys or objects one script deletes; an entry of the log is never cut. */
 const SLICE = 500;
@@ -31,8 +30,7 @@ for _, member in ipairs(range(SCOPES, connection .. '\0', -1)) do
   call('HSET', FORGOTTEN, scope, 0)
 end
 local leased = {}
-for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-  local field = string.match(member, '^[^:]*:%d+:(.*)$')
+for _, field in ipairs(call('HKEYS', LEASES)) do
   if scopes[tonumber(string.match(field, '^%d+'))] then leased[#leased + 1] = field end
 end
 load(leased)
@@ -46,13 +44,12 @@ return 1
 `);
 
 /** Events, dedupe keys and empty records, in the order in which they expire. */
-const sweep = script(
-  String.raw`
+const sweep = script(String.raw`
 local expired, swept = now - number(), 0
 evenWhenFull()
 while swept < ${SLICE} do
   local entry = call('LINDEX', LOG, 0)
-  entry = entry and cmsgpack.unpack(entry)
+  entry = entry and cjson.decode(entry)
   if not entry or entry.at > expired then break end
   for seq = entry.first or 1, entry.last or 0 do drop(EVENTS, seq) end
   many('SREM', LEDGER, entry.keys or {})
@@ -76,12 +73,7 @@ if scope then
     if id then fields[#fields + 1] = scope .. ':' .. id end
   end
   load(fields)
-  for _, field in ipairs(fields) do
-    if object[field] then
-      forgetEvents(object[field], object[field].head or 0)
-      remove(field)
-    end
-  end
+  for _, field in ipairs(fields) do remove(field) end
   if #numbers > 0 then
     put(FORGOTTEN, scope, last)
   else
@@ -93,7 +85,7 @@ end
 flush()
 
 for _, name in ipairs(call('HKEYS', PAUSES)) do
-  local till = cmsgpack.unpack(call('HGET', PAUSES, name))['until']
+  local till = cjson.decode(call('HGET', PAUSES, name))['until']
   if till and till <= now then call('HDEL', PAUSES, name) end
 end
 local locks = call('HGETALL', LOCKS)
@@ -101,9 +93,7 @@ for i = 1, #locks, 2 do
   if tonumber(string.match(locks[i + 1], '%d+$')) <= expired then call('HDEL', LOCKS, locks[i]) end
 end
 return (scope or swept >= ${SLICE}) and 1 or 0
-`,
-  EVENTS_SEEN,
-);
+`);
 
 export class Housekeeping {
   readonly #link: Link;

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Hint, Origin, Scope, StoredEvent } from "../../core/event.ts";
-import type { Claim, IndexEntry } from "../../core/store.ts";
+import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
+import type { Claim } from "../../core/store.ts";
 import { toIndex } from "./index-text.ts";
 
 /**
@@ -22,27 +22,25 @@ local function useTicket(session, ticket)
   return true
 end
 
--- Reads the newest events of a chain, at most so many, and gives them oldest first.
-local function newestEvents(head, most)
-  local found = {}
-  while head and #found < most do
-    local event = call('HGET', EVENTS, head)
-    if not event then break end
-    local space = string.find(event, ' ', 1, true)
-    table.insert(found, 1, string.sub(event, space + 1))
-    head = string.sub(event, 1, space - 1)
-    if head == '0' then head = nil end
+-- Claims as they are answered: of each object its connection, its id, its record, and its events.
+local function claimsOf(connections, fields, texts)
+  local seqs, own = {}, {}
+  for i, text in ipairs(texts) do
+    own[i] = {}
+    for seq in string.gmatch(string.match(text, '"seqs":%[([%d,]+)%]') or '', '%d+') do
+      seqs[#seqs + 1] = seq
+      own[i][#own[i] + 1] = #seqs
+    end
   end
-  return found
-end
-
--- Leases an object, and gives what its claim says.
-local function lease(field, session, ticket, fence, most)
-  local o = change(field)
-  o.lease, o.fence = session .. ':' .. ticket, fence
-  return { field, o.n, fence, o.generation, (o.attempts or 0) + 1, o.lags or 0, o.begun or 0,
-    (o.forced or 0) > 0 and 1 or 0, o.lane % 2, o.origin, o.hint or false, o.version or false, o.events or 0,
-    format('%.0f', o.dirty - shift), o.index or false, o.head and newestEvents(o.head, most) or {} }
+  local events, claims = gather('HMGET', EVENTS, seqs), {}
+  for i, text in ipairs(texts) do
+    local claim = { connections[i], fields[i], text }
+    for _, place in ipairs(own[i]) do
+      if events[place] then claim[#claim + 1] = events[place] end -- some may have expired
+    end
+    claims[i] = claim
+  end
+  return claims
 end
 
 -- A random part of a time that doubles with the attempts; none after the first.
@@ -55,14 +53,16 @@ end
 -- a holder that died were an attempt; and since the object may be what kills the process, one that was under way at a
 -- crash before comes back alone, at a moment of its own. Those of a lost answer were none, and no handler began.
 local function void(holder, how, limit)
-  local fields = {}
-  for i, member in ipairs(range(LEASES, holder, limit)) do fields[i] = string.match(member, '^[^:]*:%d+:(.*)$') end
+  local fields, all = {}, call('HGETALL', LEASES)
+  for i = 1, #all, 2 do
+    if #fields < limit and string.sub(all[i + 1], 1, #holder) == holder then fields[#fields + 1] = all[i] end
+  end
   if #fields == 0 then return 0 end
   load(fields)
   local touched = tick()
   for _, field in ipairs(fields) do
     local o = change(field)
-    local since = endLease(o)
+    local since = endLease(field, o)
     if since then setHint(o, mergeHints(o, since.hint)) end
     o.touched, o.due = touched, now
     if how ~= 'unanswered' then o.begun = 1 end
@@ -83,25 +83,27 @@ end
 /** How many leases one script voids. */
 export const VOIDED_AT_ONCE = 500;
 
-/** A claim as `lease` gives it. */
-export type ClaimReply = readonly [
-  field: string,
-  n: number,
-  fence: number,
-  generation: number,
-  attempt: number,
-  lags: number,
-  begun: 0 | 1,
-  forced: 0 | 1,
-  repair: 0 | 1,
-  origin: Origin,
-  hint: Hint | null,
-  version: string | null,
-  eventCount: number,
-  dirtySince: string,
-  index: string | null,
-  events: readonly string[],
-];
+/** What leases objects answers: their fence, what moments of theirs have to be moved back by, and their claims. */
+export type ClaimsReply = readonly [fence: number, shift: number, claims: readonly ClaimReply[]];
+
+type ClaimReply = readonly [connection: string, field: string, record: string, ...events: string[]];
+
+/** What a claim is made of; see the prelude. */
+interface DirtyRecord {
+  readonly n: number;
+  readonly index?: string;
+  readonly lane: number;
+  readonly dirty: number;
+  readonly generation: number;
+  readonly attempts?: number;
+  readonly lags?: number;
+  readonly begun?: 1;
+  readonly forced?: number;
+  readonly origin: Origin;
+  readonly hint?: Hint;
+  readonly version?: string;
+  readonly events?: number;
+}
 
 /** Objects are numbered within their scope. */
 const OBJECTS_PER_SCOPE = 2 ** 32;
@@ -110,30 +112,29 @@ export function objectKey(field: string, n: number): number {
   return Number(field.slice(0, field.indexOf(":"))) * OBJECTS_PER_SCOPE + n;
 }
 
-export function toClaim(reply: ClaimReply, scope: Scope): Claim {
-  const [field, n, fence, generation, attempt, lags, begun, forced, repair, origin] = reply;
-  const [, , , , , , , , , , hint, version, eventCount, dirtySince, index, events] = reply;
-  const { provider, connection, resource } = scope;
-  return {
-    ref: { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) },
-    key: objectKey(field, n),
-    fence,
-    generation,
-    attempt,
-    lags,
-    begun: begun === 1,
-    forced: forced === 1,
-    lane: repair === 1 ? "repair" : "live",
-    origin,
-    hint: hint ?? undefined,
-    hintVersion: version ?? undefined,
-    events: events.map((event) => JSON.parse(event) as StoredEvent),
-    eventCount,
-    dirtySince: Number(dirtySince),
-    index: toIndexOrNothing(index),
-  };
-}
-
-function toIndexOrNothing(text: string | null): IndexEntry | undefined {
-  return text === null ? undefined : toIndex(text);
+export function toClaims(
+  [fence, shift, claims]: ClaimsReply,
+  { provider, resource }: { readonly provider: string; readonly resource: string },
+): Claim[] {
+  return claims.map(([connection, field, text, ...events]) => {
+    const record = JSON.parse(text) as DirtyRecord;
+    return {
+      ref: { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) },
+      key: objectKey(field, record.n),
+      fence,
+      generation: record.generation,
+      attempt: (record.attempts ?? 0) + 1,
+      lags: record.lags ?? 0,
+      begun: record.begun === 1,
+      forced: record.forced !== undefined,
+      lane: record.lane % 2 === 1 ? "repair" : "live",
+      origin: record.origin,
+      hint: record.hint,
+      hintVersion: record.version,
+      events: events.map((event) => JSON.parse(event) as StoredEvent),
+      eventCount: record.events ?? 0,
+      dirtySince: record.dirty - shift,
+      index: record.index === undefined ? undefined : toIndex(record.index),
+    };
+  });
 }

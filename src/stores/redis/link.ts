@@ -20,6 +20,8 @@ export interface LinkOptions {
   readonly time: "server" | "clock";
   /** Where those are told who wait for work. */
   readonly channel: string;
+  /** How many of an object's events are kept. */
+  readonly maxEvents: number;
 }
 
 interface Call {
@@ -54,7 +56,7 @@ export class Link {
     args: readonly Argument[],
     ...extra: readonly string[]
   ): Promise<unknown> {
-    const { clock, time, channel } = this.#options;
+    const { clock, time, channel, maxEvents } = this.#options;
     if (this.#closed) return Promise.reject(new TrueupError("STORE_FAILED", "the store is not open"));
     return new Promise((resolve, reject) => {
       if (this.#calls.length === 0) setImmediate(() => this.#send());
@@ -62,7 +64,7 @@ export class Link {
         script,
         partition,
         keys: extra.length === 0 ? partition.keys : [...partition.keys, ...extra],
-        args: [clock.now(), time, channel, ...args],
+        args: [clock.now(), time, channel, maxEvents, ...args],
         resolve,
         reject,
       });

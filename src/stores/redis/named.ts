@@ -24,8 +24,8 @@ local lock = call('HGET', LOCKS, name)
 if held and not holdsLock(name, held) then return 0 end
 if not held and lock and tonumber(string.match(lock, '%d+$')) > now then return 0 end
 evenWhenFull()
-local fence = held or format('%.0f', tick())
-put(LOCKS, name, fence .. ':' .. format('%.0f', now + ttlMs))
+local fence = held or format('%d', tick())
+put(LOCKS, name, fence .. ':' .. format('%d', now + ttlMs))
 flush()
 return tonumber(fence)
 `,

@@ -28,7 +28,7 @@ for i, field in ipairs(fields) do
   local pending = o and (o.due or o.dead)
   -- A record that was only ever numbered, by a pass that saw the id, knows nothing.
   found[i] = o and (o.touched or o.index or pending) and
-    { field, o.n, o.index or false, pending and 1 or 0, max(o.touched or 0, o.fence or 0) } or 0
+    { field, o.n, o.index or false, pending and 1 or 0, max(o.touched or 0, tonumber(string.match(lease[field] or '', '%d+$') or 0)) } or 0
 end
 return found
 `);
@@ -84,7 +84,10 @@ export class ObjectIndex {
   }
 
   /** Writes entries of objects that are not pending; returns how many. */
-  async record(scope: Scope, entries: readonly { readonly id: string; readonly index: IndexEntry }[]): Promise<number> {
+  async record(
+    scope: Scope,
+    entries: readonly { readonly id: string; readonly index: IndexEntry }[],
+  ): Promise<number> {
     let written = 0;
     for (const slice of sliced(entries)) {
       const lines = slice.flatMap(({ id, index }) => [id, indexText(index)]);

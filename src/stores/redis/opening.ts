@@ -78,12 +78,19 @@ function requireFit(state: ServerState, client: RedisClient, logger: Logger): vo
     throw new TrueupError("STORE_FAILED", message);
   }
   if (!state.persistent) {
-    logger.warn({}, "this Redis writes nothing to disk (no appendonly, no save): a restart of it loses all work");
+    logger.warn(
+      {},
+      "this Redis writes nothing to disk (no appendonly, no save): a restart of it loses all work",
+    );
   }
 }
 
 /** The first process decides for all; a number that changed later would hide what the old partitions hold. */
-async function agree(client: RedisClient, { prefix, partitions: given }: OpeningOptions, wanted: number): Promise<number> {
+async function agree(
+  client: RedisClient,
+  { prefix, partitions: given }: OpeningOptions,
+  wanted: number,
+): Promise<number> {
   const key = `{${prefix}}:store`;
   await asked(client.call("HSETNX", key, "partitions", wanted));
   await asked(client.call("HSETNX", key, "layout", LAYOUT));
@@ -95,7 +102,9 @@ async function agree(client: RedisClient, { prefix, partitions: given }: Opening
     );
   }
   if (given !== undefined && Number(partitions) !== given) {
-    throw invalidOption(`the store was made with ${partitions} partitions, which cannot be changed to ${given}`);
+    throw invalidOption(
+      `the store was made with ${partitions} partitions, which cannot be changed to ${given}`,
+    );
   }
   return Number(partitions);
 }

@@ -33,7 +33,9 @@ export class Partitions {
   ofName(name: string): Partition {
     if (this.all.length === 1) return this.#at("");
     const [provider, connection] = connectionIn(name);
-    return provider === undefined || connection === undefined ? this.#at(name) : this.of(provider, connection);
+    return provider === undefined || connection === undefined
+      ? this.#at(name)
+      : this.of(provider, connection);
   }
 
   #at(text: string): Partition {

@@ -11,7 +11,7 @@ import { TrueupError } from "../../core/errors.ts";
 import type { Scope } from "../../core/event.ts";
 import type { Claim, Lock, PageRecord } from "../../core/store.ts";
 import { scopeName } from "./append.ts";
-import { type ClaimReply, LEASES, toClaim } from "./leases.ts";
+import { type ClaimsReply, LEASES, toClaims } from "./leases.ts";
 import type { Link } from "./link.ts";
 import { HOLDS_LOCK, type Named } from "./named.ts";
 import type { Partition, Partitions } from "./partition.ts";
@@ -25,7 +25,7 @@ const SLICE = 2_000;
 const recordPage = script(
   String.raw`
 local session, ticket, name = argument(), number(), argument()
-local lock, fence = optional(), argument()
+local lock, lockFence = optional(), argument()
 local mark, leasing, pass, checkpoint = number(), argument() == '1', argument(), argument()
 local seen, differing = {}, {}
 for i = 1, number() do seen[i] = argument() end
@@ -34,7 +34,7 @@ evenWhenFull()
 
 if not isLive(session) then return false end
 if not useTicket(session, ticket) then return 0 end
-if lock and not holdsLock(lock, fence) then return 1 end
+if lock and not holdsLock(lock, lockFence) then return 1 end
 
 local scope = demandScope(name)
 local fields = {}
@@ -42,7 +42,7 @@ for _, id in ipairs(seen) do fields[#fields + 1] = scope .. ':' .. id end
 for _, id in ipairs(differing) do fields[#fields + 1] = scope .. ':' .. id end
 load(fields)
 
-local leaseFence, claims, once = tick(), {}, {}
+local fence, leased, once = tick(), {}, {}
 for _, id in ipairs(differing) do
   local field = scope .. ':' .. id
   local o = object[field]
@@ -54,8 +54,10 @@ for _, id in ipairs(differing) do
     local generation = tick()
     o.touched, o.generation, o.lane, o.due, o.dirty = generation, generation, scope * 2 + 1, now, now
     o.attempts, o.lags, o.origin = nil, nil, 'reconcile'
-    claims[#claims + 1] = lease(field, session, ticket, leaseFence, 0)
-  elseif not o or (not o.dead and (not o.due or o.lease)) then
+    lease[field] = session .. ':' .. ticket .. ':' .. fence
+    put(LEASES, field, lease[field])
+    leased[#leased + 1] = field
+  elseif not o or (not o.dead and (not o.due or lease[field])) then
     -- What waits and what is dead stays as it is.
     markDirty(scope, id, { origin = 'reconcile', repair = 1 })
   end
@@ -76,7 +78,9 @@ if #empty > 0 then logEmpty(empty) end
 if lock then put(CHECKPOINTS, pass, checkpoint) end
 many('BITFIELD', EXTRA, bits)
 flush()
-return claims
+local connections, connection = {}, string.match(name, '^%Z*%z(%Z*)')
+for i = 1, #leased do connections[i] = connection end
+return { fence, shift, claimsOf(connections, leased, gather('HMGET', OBJECTS, leased)) }
 `,
   LEASES,
   HOLDS_LOCK,
@@ -94,7 +98,7 @@ local bytes = call('GETRANGE', EXTRA, first, floor(last / 8))
 local numbers = {}
 for i = n + 1, last do
   local byte = string.byte(bytes, floor(i / 8) - first + 1) or 0
-  if floor(byte / 2 ^ (7 - i % 8)) % 2 == 0 then numbers[#numbers + 1] = scope .. ':' .. format('%.0f', i) end
+  if floor(byte / 2 ^ (7 - i % 8)) % 2 == 0 then numbers[#numbers + 1] = scope .. ':' .. format('%d', i) end
 end
 local names, fields, places = gather('HMGET', NAMES, numbers), {}, {}
 for i, id in ipairs(names) do
@@ -156,7 +160,7 @@ export class Passes {
     const { scope, pass, lock, mark, seen, differing, checkpoint } = page;
     const partition = this.#partitionOf(scope);
     return await this.#underLock(scope, pass, lock, checkpoint, async (heldHere) => {
-      const reply = await tickets.use<ClaimReply[] | 1>(partition, (session, ticket) =>
+      const reply = await tickets.use<ClaimsReply | 1>(partition, (session, ticket) =>
         link.run(
           recordPage,
           partition,
@@ -169,7 +173,7 @@ export class Passes {
         ),
       );
       if (reply === 1) throw lockLost(lock);
-      return reply.map((claim) => toClaim(claim, scope));
+      return toClaims(reply, scope);
     });
   }
 

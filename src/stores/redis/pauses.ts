@@ -29,12 +29,12 @@ const pause = script(
 local connection, till, reason = argument(), moment(), argument()
 evenWhenFull()
 local present = call('HGET', PAUSES, connection)
-present = present and cmsgpack.unpack(present)
+present = present and cjson.decode(present)
 if present then
   local inForce = not present['until'] or present['until'] > now
   if inForce and (not present['until'] or (till and till < present['until'])) then return 0 end
 end
-call('HSET', PAUSES, connection, cmsgpack.pack({ ['until'] = till, reason = reason }))
+call('HSET', PAUSES, connection, cjson.encode({ ['until'] = till, reason = reason }))
 placeLanes(connection)
 flush()
 return 1
@@ -57,10 +57,10 @@ return 1
 const list = script(String.raw`
 local found, all = {}, call('HGETALL', PAUSES)
 for i = 1, #all, 2 do
-  local pause = cmsgpack.unpack(all[i + 1])
+  local pause = cjson.decode(all[i + 1])
   local till = pause['until']
   if not till or till > now then
-    found[#found + 1] = { all[i], till and format('%.0f', till - shift) or false, pause.reason }
+    found[#found + 1] = { all[i], till and format('%d', till - shift) or false, pause.reason }
   end
 end
 return found

@@ -36,7 +36,7 @@ call('ZREMRANGEBYSCORE', EXTRA2, '-inf', now - perMs)
 local free = max(requests - (given - from), 0)
 local permits = min(wanted, math.ceil(free / call('ZCARD', EXTRA2)))
 if permits > 0 then
-  call('RPUSH', EXTRA, format('%.0f:%.0f:%.0f', now, given, given + permits))
+  call('RPUSH', EXTRA, format('%d:%d:%d', now, given, given + permits))
   oldest = oldest or now
 end
 if ARGV[2] == 'server' then

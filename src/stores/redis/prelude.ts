@@ -6,15 +6,15 @@
  * rolls nothing back, but once a script has written it refuses none of its writes for want of memory; so either the
  * first write is refused, or all are made.
  *
- * An object's record is a map in MessagePack, under `<scope>:<id>`. Fields that are absent are nil:
+ * An object's record is JSON, under `<scope>:<id>`. What is nil in Lua is absent:
  *
- * - `n`: its number within the scope; `index`: its IndexEntry as JSON, which only clients read; `touched`; `notBefore`.
+ * - `n`: its number within the scope; `index`: its IndexEntry as text, which only clients read; `touched`; `notBefore`.
  * - Dirty: `lane`, `due` (waiting or leased), `dirty` (since when), `generation`, `attempts` (without that of an open
  *   lease), `lags`, `begun`, `forced` (generation of the last append with force), `origin`, `hint`, `version`, `order`,
- *   `head` (its newest event), `events` (how many), `error`. Given up: the same with `dead`, and no `due`.
+ *   `seqs` (its newest events, oldest first), `events` (how many there were), `error`. Given up: the same with `dead`,
+ *   and no `due`.
+ * - What was appended under its lease: `newDirty`, `newOrigin`, `newHint`, `newVersion`, `newOrder`, `newEvents`.
  * - `empty`: since when it has held nothing, for a record of an object of which nothing is known.
- * - Leased: `lease` (`<session>:<ticket>`) and `fence`; what was appended since: `newDirty`, `newOrigin`, `newHint`,
- *   `newVersion`, `newOrder`, `newEvents`.
  *
  * @module
  */
@@ -26,17 +26,17 @@ export const PARTITION_KEYS = [
   "scope", // hash: scope → <provider>\0<connection>\0<resource>
   "objects", // hash: <scope>:<id> → record
   "names", // hash: <scope>:<n> → id
-  "events", // hash: generation → <generation of the one before it> <JSON>
+  "events", // hash: generation → JSON
   "ledger", // set of dedupe keys
   "log", // list: what expires, in the order in which it does
   "waiting", // sorted set, by name: <lane><due><dirty><id>, of fixed widths but for the id
   "queue", // sorted set, by name: <provider>\0<resource>\0<a, b or z><turn or due>\0<lane>
   "lane", // hash: lane → its member of the queue
-  "leases", // sorted set, by name: <session>:<ticket>:<scope>:<id>
+  "leases", // hash: <scope>:<id> → <session>:<ticket>:<fence>
   "sessions", // sorted set, by when they expire
   "tickets", // hash: session → its latest ticket
   "dead", // sorted set, by name: <scope><n><id>
-  "pauses", // hash: <provider>\0<connection> → { until, reason } as MessagePack
+  "pauses", // hash: <provider>\0<connection> → { until, reason } as JSON
   "checkpoints", // hash
   "locks", // hash: name → <fence>:<when it expires>
   "errors", // hash: scope → its last failure
@@ -45,9 +45,8 @@ export const PARTITION_KEYS = [
 
 const KEY_LOCALS = `local ${PARTITION_KEYS.map((key) => key.toUpperCase()).join(", ")}, EXTRA, EXTRA2 = unpack(KEYS)`;
 
-/** Arguments that every script gets first: the caller's time, whose time counts, and the channel that wakes workers. */
-export const COMMON_ARGUMENTS = 3;
-
+// Arguments that every script gets first: the caller's time, whose time counts, the channel that wakes workers, and how
+// many of an object's events are kept.
 export const PRELUDE = `${KEY_LOCALS}
 ${String.raw`
 local call, floor, format, max, min = redis.call, math.floor, string.format, math.max, math.min
@@ -62,7 +61,8 @@ if ARGV[2] == 'server' then
   now = here
 end
 
-local position = 3
+local MOST_EVENTS = tonumber(ARGV[4])
+local position = 4
 local function argument()
   position = position + 1
   return ARGV[position]
@@ -149,17 +149,16 @@ local function nameOf(scope) return newNames[scope] or call('HGET', SCOPE, scope
 
 -- Objects --------------------------------------------------------------------------------------------------------
 
-local object, before, changed, numbered = {}, {}, {}, {}
+local object, lease, before, changed, numbered = {}, {}, {}, {}, {}
 
-local function moment14(value) return format('%014.0f', min(value, 99999999999999)) end
+local function moment14(value) return format('%014d', min(value, 99999999999999)) end
 
--- What an object's record makes of the indexes: its member among what waits, is leased, is dead.
+-- What an object's record makes of the indexes: its member among what waits and what is dead.
 local function places(field, o)
   local colon = string.find(field, ':', 1, true)
   local id = string.sub(field, colon + 1)
   return {
-    waiting = o.due and not o.lease and format('%010d', o.lane) .. moment14(o.due) .. moment14(o.dirty) .. id or nil,
-    lease = o.lease and o.lease .. ':' .. field or nil,
+    waiting = o.due and not lease[field] and format('%010d', o.lane) .. moment14(o.due) .. moment14(o.dirty) .. id or nil,
     dead = o.dead and format('%010d%012d', tonumber(string.sub(field, 1, colon - 1)), o.n) .. id or nil,
     present = o.index ~= nil and string.sub(o.index, 1, 3) == '["p',
     lane = o.lane,
@@ -177,8 +176,10 @@ local function load(fields)
   end
   local values = gather('HMGET', OBJECTS, unknown)
   for i, field in ipairs(unknown) do
-    if values[i] then object[field] = cmsgpack.unpack(values[i]) end
+    if values[i] then object[field] = cjson.decode(values[i]) end
   end
+  values = gather('HMGET', LEASES, unknown)
+  for i, field in ipairs(unknown) do lease[field] = values[i] end
 end
 
 -- To be called before a record is changed.
@@ -204,14 +205,16 @@ end
 local function remove(field)
   local o = change(field)
   if not o then return end
-  object[field] = false
+  object[field], lease[field] = false, false
+  drop(LEASES, field)
+  many('HDEL', EVENTS, o.seqs or {})
   drop(NAMES, string.match(field, '^%d+:') .. o.n)
 end
 
 -- Records that hold nothing any more, or nothing yet, last for as long as a pass may need them.
 local function logEmpty(fields)
   for _, field in ipairs(fields) do object[field].empty = now end
-  write('RPUSH', LOG, cmsgpack.pack({ at = now, empty = fields }))
+  write('RPUSH', LOG, cjson.encode({ at = now, empty = fields }))
 end
 
 -- Lanes: 2 * scope for live work, 2 * scope + 1 for repair work. One that has work now stands in the queue of its route
@@ -224,7 +227,7 @@ local announce = false
 local function pauseOf(name)
   local second = string.find(name, '\0', (string.find(name, '\0', 1, true)) + 1, true)
   local pause = call('HGET', PAUSES, string.sub(name, 1, second - 1))
-  pause = pause and cmsgpack.unpack(pause)
+  pause = pause and cjson.decode(pause)
   if pause and (not pause['until'] or pause['until'] > now) then return pause['until'] or FOREVER end
 end
 
@@ -234,7 +237,7 @@ local function routeOf(name)
   return string.sub(name, 1, first) .. string.sub(name, second + 1) .. '\0'
 end
 
-local function memberOf(route, tag, at, lane) return route .. tag .. format('%016.0f', at) .. '\0' .. lane end
+local function memberOf(route, tag, at, lane) return route .. tag .. format('%016d', at) .. '\0' .. lane end
 local function laneIn(member) return tonumber(string.match(member, '%d+$')) end
 local function placeIn(member)
   local tag, at = string.match(member, '(%a)(%d+)%z%d+$')
@@ -281,7 +284,7 @@ end
 -- Makes all writes. The script may go on, and flush again.
 local function flush()
   local sets, deletes, wakes, present = {}, {}, {}, {}
-  local gone, come = { [WAITING] = {}, [LEASES] = {}, [DEAD] = {} }, { [WAITING] = {}, [LEASES] = {}, [DEAD] = {} }
+  local gone, come = { [WAITING] = {}, [DEAD] = {} }, { [WAITING] = {}, [DEAD] = {} }
   local function move(key, old, new)
     if old == new then return end
     if old then table.insert(gone[key], old) end
@@ -295,12 +298,11 @@ local function flush()
     local is = o and places(field, o) or {}
     if o then
       sets[#sets + 1] = field
-      sets[#sets + 1] = cmsgpack.pack(o)
+      sets[#sets + 1] = cjson.encode(o)
     else
       deletes[#deletes + 1] = field
     end
     move(WAITING, was.waiting, is.waiting)
-    move(LEASES, was.lease, is.lease)
     move(DEAD, was.dead, is.dead)
     if is.waiting and is.waiting ~= was.waiting then wakes[is.lane] = min(wakes[is.lane] or FOREVER, is.due) end
     local more = (is.present and 1 or 0) - (was.present and 1 or 0)
@@ -323,7 +325,7 @@ local function flush()
   if counter then call('HSET', NUMBERS, 'counter', counter) end
   if turn then call('HSET', NUMBERS, 'turn', turn) end
   if announce and ARGV[3] ~= '' then call('PUBLISH', ARGV[3], '') end
-  object, before, changed, numbered, created, announce = {}, {}, {}, {}, {}, false
+  object, lease, before, changed, numbered, created, announce = {}, {}, {}, {}, {}, {}, false
   puts, drops, writes = {}, {}, {}
 end
 
@@ -344,9 +346,10 @@ local function setHint(o, h) o.hint, o.version, o.order = h.hint, h.version, h.o
 local function newHint(o) return { hint = o.newHint, version = o.newVersion, order = o.newOrder } end
 
 -- Ends an object's lease, and gives back what was appended under it: nothing, or when, whence, hints and how many.
-local function endLease(o)
+local function endLease(field, o)
   local since = o.newDirty and { dirty = o.newDirty, origin = o.newOrigin, hint = newHint(o), events = o.newEvents }
-  o.lease, o.fence = nil, nil
+  lease[field] = false
+  drop(LEASES, field)
   o.newDirty, o.newOrigin, o.newHint, o.newVersion, o.newOrder, o.newEvents = nil, nil, nil, nil, nil, nil
   return since
 end
@@ -359,8 +362,10 @@ local function markDirty(scope, id, mark)
   o.touched, o.generation = generation, generation
   if mark.force then o.forced = generation end
   if mark.event then
-    put(EVENTS, generation, (o.head or 0) .. ' ' .. mark.event)
-    o.head, o.events = generation, (o.events or 0) + 1
+    put(EVENTS, generation, mark.event)
+    o.seqs, o.events = o.seqs or {}, (o.events or 0) + 1
+    table.insert(o.seqs, generation)
+    if #o.seqs > MOST_EVENTS then drop(EVENTS, table.remove(o.seqs, 1)) end
   end
   if not o.due then
     setHint(o, mergeHints(o.dead and o or {}, mark))
@@ -370,7 +375,7 @@ local function markDirty(scope, id, mark)
     return generation
   end
   if mark.repair == 0 then o.lane = scope * 2 end
-  if o.lease then
+  if lease[field] then
     o.newDirty, o.newOrigin = o.newDirty or now, o.newOrigin or mark.origin
     o.newEvents = (o.newEvents or 0) + (mark.event and 1 or 0)
     local merged = mergeHints(newHint(o), mark)

@@ -58,7 +58,6 @@ interface Parts {
   readonly settler: Settler;
   readonly passes: Passes;
   readonly random: Random;
-  readonly maxEvents: number;
 }
 
 export class Session implements WorkSession {

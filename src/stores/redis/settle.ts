@@ -17,40 +17,17 @@ import { script } from "./script.ts";
  * objects, which nothing binds together.
  */
 const MAX_SETTLEMENTS = 500;
-/**
- * How many events of one object are deleted with its settling. An object with more (a storm that was coalesced) leaves
- * the rest to expiry; nothing can reach them any more.
- */
-const MAX_DELETED = 1_000;
-
-/** For scripts: deletes the events of an object that its claim has seen. */
-export const EVENTS_SEEN = String.raw`
-local function forgetEvents(o, last)
-  local seq = o.head
-  if seq and o.events == 1 and seq <= last then return drop(EVENTS, seq) end
-  local deleted = 0
-  while seq and seq > 0 and deleted < ${MAX_DELETED} do
-    local event = call('HGET', EVENTS, seq)
-    if not event then return end
-    if seq <= last then
-      drop(EVENTS, seq)
-      deleted = deleted + 1
-    end
-    seq = tonumber(string.match(event, '^%d+'))
-  end
-end
-`;
-
-const settle = script(
-  String.raw`
+const settle = script(String.raw`
 evenWhenFull()
 local session = argument()
 local scopes = {}
 for i = 1, number() do scopes[i] = findScope(argument()) or 0 end
 local settlements, fields = {}, {}
 for i = 1, number() do
-  local s = { scope = scopes[number()], id = argument(), fence = number(), generation = number(), kind = argument(),
-    index = optional(), at = moment(), attempts = number(), lags = number(), begun = number(), error = optional() }
+  local scope, fence, generation, kind, attempts, lags, begun =
+    string.match(argument(), '^(%d+) (%d+) (%d+) (%a+) (%d+) (%d+) (%d+)$')
+  local s = { scope = scopes[tonumber(scope)], id = argument(), fence = fence, generation = tonumber(generation), kind = kind,
+    attempts = tonumber(attempts), lags = tonumber(lags), begun = begun, at = moment(), index = optional(), error = optional() }
   settlements[i], fields[i] = s, s.scope .. ':' .. s.id
 end
 load(fields)
@@ -63,7 +40,11 @@ local function clear(o)
 end
 
 local function done(field, o, s, since)
-  forgetEvents(o, s.generation)
+  local later = {}
+  for _, seq in ipairs(o.seqs or {}) do
+    if seq <= s.generation then drop(EVENTS, seq) else later[#later + 1] = seq end
+  end
+  o.seqs = #later > 0 and later or nil
   o.index, o.notBefore = s.index, s.at
   clear(o)
   if since then
@@ -73,7 +54,7 @@ local function done(field, o, s, since)
     if o.forced and o.forced <= s.generation then o.forced = nil end
   else
     setHint(o, {})
-    o.lane, o.due, o.dirty, o.generation, o.forced, o.origin, o.head, o.events = nil, nil, nil, nil, nil, nil, nil, nil
+    o.lane, o.due, o.dirty, o.generation, o.forced, o.origin, o.events = nil, nil, nil, nil, nil, nil, nil
     -- A record that holds nothing lasts for as long as a pass may need it.
     if not o.index then logEmpty({ field }) end
   end
@@ -81,7 +62,7 @@ end
 
 local function failed(o, s, since)
   if since then setHint(o, mergeHints(o, since.hint)) end
-  if s.begun == 1 then o.begun = 1 end
+  if s.begun == '1' then o.begun = 1 end
   o.error = s.error
   if s.error then errors[s.scope] = s.error end
   if s.kind == 'retry' then
@@ -97,11 +78,12 @@ local outcomes = {}
 for i, s in ipairs(settlements) do
   local o = object[fields[i]]
   -- After a failover that lost writes a fence may be given a second time: the session tells those two apart.
-  if not o or not o.lease or o.fence ~= s.fence or string.match(o.lease, '^[^:]*') ~= session then
+  local holder, fence = string.match(lease[fields[i]] or '', '^([^:]*):%d+:(%d+)$')
+  if not o or holder ~= session or fence ~= s.fence then
     outcomes[i] = 2
   else
     change(fields[i])
-    local since = endLease(o)
+    local since = endLease(fields[i], o)
     o.touched = touched
     if s.kind == 'done' then done(fields[i], o, s, since) else failed(o, s, since) end
     outcomes[i] = since and 1 or 0
@@ -110,9 +92,7 @@ end
 for scope, text in pairs(errors) do put(ERRORS, scope, text) end
 flush()
 return outcomes
-`,
-  EVENTS_SEEN,
-);
+`);
 
 const outcomes: readonly SettleOutcome[] = ["settled", "dirty", "lost"];
 
@@ -154,27 +134,42 @@ export class Settler {
       const name = scopeName(ref);
       let scope = scopes.get(name);
       if (scope === undefined) scopes.set(name, (scope = scopes.size + 1));
-      lines.push(scope, ref.id, fence, generation, settlement.kind, ...details(settlement));
+      const { numbers, at, index, error } = details(settlement);
+      lines.push(`${scope} ${fence} ${generation} ${settlement.kind} ${numbers}`, ref.id, at, index, error);
     }
     const args = [session, scopes.size, ...scopes.keys(), settlements.length, ...lines];
     return (await this.#link.run(settle, partition, args)) as readonly number[];
   }
 }
 
-/** The index entry, a moment, attempts, lags, whether a handler may have begun, and the error. */
-function details(settlement: Settlement): Argument[] {
+interface Details {
+  /** Attempts, lags, and whether a handler may have begun. */
+  readonly numbers: string;
+  readonly at: number | "";
+  readonly index: string;
+  readonly error: string;
+}
+
+function details(settlement: Settlement): Details {
   switch (settlement.kind) {
     case "done": {
       const { index, notBefore } = settlement;
-      return [index === null ? "" : indexText(index), notBefore ?? "", 0, 0, 0, ""];
+      return {
+        numbers: "0 0 0",
+        at: notBefore ?? "",
+        index: index === null ? "" : indexText(index),
+        error: "",
+      };
     }
     case "retry": {
       const { due, attempts, lags, begun, error } = settlement;
-      return ["", due, attempts, lags, Number(begun), error === undefined ? "" : failureText(error)];
+      const text = error === undefined ? "" : failureText(error);
+      return { numbers: `${attempts} ${lags} ${Number(begun)}`, at: due, index: "", error: text };
     }
     case "dead": {
       const { claim, begun, error } = settlement;
-      return ["", "", claim.attempt, claim.lags, Number(begun), failureText(error)];
+      const numbers = `${claim.attempt} ${claim.lags} ${Number(begun)}`;
+      return { numbers, at: "", index: "", error: failureText(error) };
     }
   }
 }

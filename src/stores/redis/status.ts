@@ -38,7 +38,7 @@ for i = 1, number() do
     end
   end
 end
-return earliest and format('%.0f', earliest - shift)
+return earliest and format('%d', earliest - shift)
 `);
 
 /** Lanes with work, from one on; how many of their objects are due by a moment, and how many later. */
@@ -60,14 +60,14 @@ return { due, later, #members == ${SLICE} and members[#members] or false }
 `);
 
 const leasedAndDead = script(String.raw`
-return { call('ZCARD', LEASES), call('ZCARD', DEAD) }
+return { call('HLEN', LEASES), call('ZCARD', DEAD) }
 `);
 
 const counts = script(String.raw`
 local members = call('ZRANGEBYLEX', SCOPES, argument(), '+', 'LIMIT', 0, ${SLICE})
 local leases = {}
-for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-  local scope = string.match(member, '^[^:]*:%d+:(%d+):')
+for _, field in ipairs(call('HKEYS', LEASES)) do
+  local scope = string.match(field, '^%d+')
   leases[scope] = (leases[scope] or 0) + 1
 end
 local lines = {}
@@ -90,7 +90,7 @@ for i, member in ipairs(members) do
     end
   end
   lines[i] = { member, name, dirty, leases[scope] or 0, count(DEAD, format('%010d', scope)),
-    tonumber(call('HGET', NUMBERS, 'present:' .. scope) or 0), oldest and format('%.0f', oldest - shift) or false,
+    tonumber(call('HGET', NUMBERS, 'present:' .. scope) or 0), oldest and format('%d', oldest - shift) or false,
     call('HGET', ERRORS, scope) }
 end
 return lines
@@ -175,12 +175,7 @@ export class Status {
   /** Connections of a provider. */
   async connections(provider: string): Promise<string[]> {
     const names = await this.#everywhere((partition) =>
-      this.#link.command(
-        "ZRANGEBYLEX",
-        partition.key("scopes"),
-        `[${provider}\0`,
-        `(${provider}\x01`,
-      ),
+      this.#link.command("ZRANGEBYLEX", partition.key("scopes"), `[${provider}\0`, `(${provider}\x01`),
     );
     const connections = (names.flat() as string[]).map((name) => name.split("\0")[1] ?? "");
     return [...new Set(connections)].toSorted();

@@ -39,10 +39,7 @@ export class Tickets {
    * Runs what leases objects. If its answer is lost, so are the leases, and they are given back before the next use.
    * @throws TrueupError `STORE_LOST`
    */
-  async use<T>(
-    partition: Partition,
-    run: (session: string, ticket: number) => Promise<unknown>,
-  ): Promise<T> {
+  async use<T>(partition: Partition, run: (session: string, ticket: number) => Promise<unknown>): Promise<T> {
     // What is sent first is carried out first: there is no need to wait for it.
     this.giveUpUnanswered(partition).catch(() => {});
     this.#latest += 1;
