@@ -25,7 +25,7 @@ for i = 1, number() do scopes[i] = demandScope(argument()) end
 for i = 1, number() do
   local e = { scope = scopes[number()], id = argument(), key = optional(), event = optional(), origin = argument(),
     repair = number(), force = argument() == '1', hint = optional(), version = optional(), order = optional() }
-  entries[i], fields[i] = e, e.scope .. ':' .. e.id
+  entries[i], fields[i] = e, fieldOf(e.scope, e.id)
 end
 load(fields)
 

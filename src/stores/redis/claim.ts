@@ -6,7 +6,7 @@
 
 import type { Random } from "../../core/clock.ts";
 import { type Claim, type ClaimRequest, REPAIR_AGING_MS } from "../../core/store.ts";
-import { type ClaimsReply, LEASES, toClaims, VOIDED_AT_ONCE } from "./leases.ts";
+import { type ClaimsReply, LEASES, readClaims, VOIDED_AT_ONCE } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import { script } from "./script.ts";
@@ -52,7 +52,8 @@ local function front(tag)
     for i, member in ipairs(members) do
       local connection = string.match(names[i] or '', '^%Z*%z(%Z*)%z') or ''
       if #found < limit and not except[connection] then
-        found[#found + 1] = { lane = laneIn(member), member = member, connection = connection, taken = 0 }
+        found[#found + 1] = { lane = laneIn(member), member = member, connection = connection, taken = 0,
+          fields = format('%d:', scopes[i]) }
       end
     end
     after = '(' .. (members[#members] or '')
@@ -87,8 +88,7 @@ local function choose(tag, dueBy)
     for _, lane in ipairs(lanes) do
       local member = lane.due[round]
       if member and #candidates < limit then
-        candidates[#candidates + 1] = { lane = lane, member = member, due = tonumber(string.sub(member, 11, 24)),
-          field = floor(lane.lane / 2) .. ':' .. string.sub(member, 39) }
+        candidates[#candidates + 1] = { lane = lane, member = member, due = tonumber(string.sub(member, 11, 24)) }
       end
     end
   until #candidates == before or #candidates == limit
@@ -143,16 +143,20 @@ repeat
 until #chosen > 0 or not emptied -- behind lanes with nothing to give may be others
 
 -- The records stay as they are: that they are leased is written beside them.
-local connections, fields, members, leases = {}, {}, {}, {}
+local claims, fields, members, leases = {}, {}, {}, {}
 local fence = #chosen > 0 and tick() or 0
+local held = format('%s:%d:%d', session, ticket, fence)
 for i, one in ipairs(chosen) do
-  connections[i], fields[i], members[i] = one.lane.connection, one.field, one.member
-  leases[i * 2 - 1], leases[i * 2] = one.field, session .. ':' .. ticket .. ':' .. fence
+  fields[i], members[i] = one.lane.fields .. string.sub(one.member, 39), one.member
+  leases[i * 2 - 1], leases[i * 2] = fields[i], held
 end
 many('ZREM', WAITING, members)
 many('HSET', LEASES, leases)
 flush()
-return { fence, shift, claimsOf(connections, fields, gather('HMGET', OBJECTS, fields)) }
+for i, record in ipairs(gather('HMGET', OBJECTS, fields)) do
+  claims[i * 3 - 2], claims[i * 3 - 1], claims[i * 3] = chosen[i].lane.connection, fields[i], record
+end
+return { fence, shift, claims }
 `,
   LEASES,
 );
@@ -195,11 +199,17 @@ export class Claimer {
     const { partitions } = this.#parts;
     if (partitions.all.length === 1) return this.#claimIn(partitions.all[0] as Partition, request, false);
     const round = this.#roundOf(request);
-    if (round.filled % FILLED_WITHOUT_LOOKING === 0) await this.#look(round, request);
-    const claims = await this.#claimFrom(round, request, request.limit);
-    if (claims.length < request.limit && round.filled % FILLED_WITHOUT_LOOKING !== 0) {
-      await this.#look(round, request);
-      claims.push(...(await this.#claimFrom(round, request, request.limit - claims.length)));
+    const claims: Claim[] = [];
+    try {
+      if (round.filled % FILLED_WITHOUT_LOOKING === 0) await this.#look(round, request);
+      await this.#claimFrom(round, request, claims);
+      if (claims.length < request.limit && round.filled % FILLED_WITHOUT_LOOKING !== 0) {
+        await this.#look(round, request);
+        await this.#claimFrom(round, request, claims);
+      }
+    } catch (error) {
+      // What other partitions have leased is held, and has to be handed on; the trouble will be met again.
+      if (claims.length === 0) throw error;
     }
     round.filled = claims.length < request.limit ? 0 : round.filled + 1;
     return claims;
@@ -209,20 +219,18 @@ export class Claimer {
    * From one partition after the other, until there is enough; the last that was asked has its turn last the next time.
    * Where several have work, repair work that can wait is left for when there is nothing else in any of them.
    */
-  async #claimFrom(round: Round, request: ClaimRequest, limit: number): Promise<Claim[]> {
-    const claims: Claim[] = [];
+  async #claimFrom(round: Round, request: ClaimRequest, claims: Claim[]): Promise<void> {
     const urgencies = round.busy.length > 1 ? [true, false] : [false];
     for (const onlyUrgent of urgencies) {
-      for (const partition of [...round.busy]) {
-        if (claims.length === limit) return claims;
-        const missing = limit - claims.length;
-        const found = await this.#claimIn(partition, { ...request, limit: missing }, onlyUrgent);
+      for (const partition of round.busy.slice()) {
+        const limit = request.limit - claims.length;
+        if (limit === 0) return;
+        const found = await this.#claimIn(partition, { ...request, limit }, onlyUrgent);
         claims.push(...found);
         round.busy = round.busy.filter((other) => other !== partition);
-        if (onlyUrgent || found.length === missing) round.busy.push(partition);
+        if (onlyUrgent || found.length === limit) round.busy.push(partition);
       }
     }
-    return claims;
   }
 
   async #look(round: Round, { provider, resource }: ClaimRequest): Promise<void> {
@@ -238,13 +246,13 @@ export class Claimer {
     const { link, random, tickets } = this.#parts;
     const { provider, resource, limit, exceptConnections = [] } = request;
     const seed = Math.floor(random() * 2 ** 31);
-    const reply = await tickets.use<ClaimsReply>(partition, (session, ticket) =>
-      link.run(claim, partition, [
-        ...[session, ticket, limit, Number(onlyUrgent), provider, resource, seed],
-        ...[exceptConnections.length, ...exceptConnections],
-      ]),
+    const args = [Number(onlyUrgent), provider, resource, seed, exceptConnections.length];
+    return await tickets.use(
+      partition,
+      (session, ticket) =>
+        link.run(claim, partition, [session, ticket, limit, ...args, ...exceptConnections]),
+      (reply: ClaimsReply) => readClaims(link, partition, reply, request),
     );
-    return toClaims(reply, request);
   }
 
   #roundOf({ provider, resource }: ClaimRequest): Round {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Redis } from "ioredis";
 import type { Clock } from "../../core/clock.ts";
 import { TrueupError } from "../../core/errors.ts";
 import type { Logger } from "../../core/hooks.ts";
@@ -43,8 +44,8 @@ const RECONNECT_MS = [50, 100, 200, 500, 1_000, 2_000];
  * may have been carried out. It goes on trying to connect.
  */
 export async function connectTo(url: string, logger: Logger): Promise<RedisClient> {
-  const Redis = await loadDriver();
-  const client = new Redis(url, {
+  const Driver = await loadDriver();
+  const client = new Driver(url, {
     lazyConnect: true,
     connectTimeout: CONNECT_TIMEOUT_MS,
     enableOfflineQueue: false,
@@ -64,23 +65,19 @@ export async function connectTo(url: string, logger: Logger): Promise<RedisClien
  */
 export async function ready(client: RedisClient, clock: Clock): Promise<void> {
   if (client.status === "ready") return;
-  let cancel = () => {};
-  let [onReady, onError] = [() => {}, (_: Error) => {}];
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  client.on("ready", resolve);
+  client.on("error", reject);
+  const cancel = clock.setTimer(() => reject(timedOut(CONNECT_TIMEOUT_MS)), CONNECT_TIMEOUT_MS);
   try {
-    await new Promise<void>((resolve, reject) => {
-      onReady = resolve;
-      onError = reject;
-      client.on("ready", onReady);
-      client.on("error", onError);
-      cancel = clock.setTimer(() => reject(timedOut(CONNECT_TIMEOUT_MS)), CONNECT_TIMEOUT_MS);
-      if (client.status === "wait") client.connect().catch(reject);
-    });
+    if (client.status === "wait") client.connect().catch(reject);
+    await promise;
   } catch (error) {
     throw storeError(error);
   } finally {
     cancel();
-    client.off("ready", onReady);
-    client.off("error", onError);
+    client.off("ready", resolve);
+    client.off("error", reject);
   }
 }
 
@@ -89,10 +86,9 @@ export function closeOwn(client: RedisClient): void {
   client.disconnect();
 }
 
-async function loadDriver(): Promise<typeof import("ioredis").Redis> {
+async function loadDriver(): Promise<typeof Redis> {
   try {
-    const { Redis } = await import("ioredis");
-    return Redis;
+    return (await import("ioredis")).Redis;
   } catch (cause) {
     throw new TrueupError("OPTION_INVALID", "redisStore needs the package ioredis: npm install ioredis", {
       cause,

@@ -41,7 +41,7 @@ for i, member in ipairs(members) do
       nextAfter = members[i - 1]
       break
     end
-    chosen[#chosen + 1] = { scope = scope, id = id, field = scope .. ':' .. id, member = member }
+    chosen[#chosen + 1] = { scope = scope, id = id, field = fieldOf(scope, id), member = member }
   end
 end
 local fields = {}

@@ -25,7 +25,7 @@ const refusals: Readonly<Record<string, string>> = {
 
 /** An error of the driver or of the server as `STORE_FULL` or `STORE_FAILED`. */
 export function storeError(error: unknown): TrueupError {
-  if (error instanceof TrueupError) return error;
+  if (error instanceof TrueupError) return error as TrueupError;
   const code = replyCode(error);
   if (code === "OOM") {
     return new TrueupError("STORE_FULL", "Redis is at its limit of memory (maxmemory)", { cause: error });

@@ -70,7 +70,7 @@ if scope then
   local numbers, fields = {}, {}
   for n = done + 1, last do numbers[#numbers + 1] = scope .. ':' .. n end
   for _, id in ipairs(gather('HMGET', NAMES, numbers)) do
-    if id then fields[#fields + 1] = scope .. ':' .. id end
+    if id then fields[#fields + 1] = fieldOf(scope, id) end
   end
   load(fields)
   for _, field in ipairs(fields) do remove(field) end

@@ -7,6 +7,8 @@
 import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
 import { toIndex } from "./index-text.ts";
+import type { Link } from "./link.ts";
+import type { Partition } from "./partition.ts";
 
 /**
  * For scripts. A lease names its session and ticket: a session has a ticket for each of its claims, in their order. One
@@ -20,27 +22,6 @@ local function useTicket(session, ticket)
   if ticket <= latest then return false end
   put(TICKETS, session, ticket)
   return true
-end
-
--- Claims as they are answered: of each object its connection, its id, its record, and its events.
-local function claimsOf(connections, fields, texts)
-  local seqs, own = {}, {}
-  for i, text in ipairs(texts) do
-    own[i] = {}
-    for seq in string.gmatch(string.match(text, '"seqs":%[([%d,]+)%]') or '', '%d+') do
-      seqs[#seqs + 1] = seq
-      own[i][#own[i] + 1] = #seqs
-    end
-  end
-  local events, claims = gather('HMGET', EVENTS, seqs), {}
-  for i, text in ipairs(texts) do
-    local claim = { connections[i], fields[i], text }
-    for _, place in ipairs(own[i]) do
-      if events[place] then claim[#claim + 1] = events[place] end -- some may have expired
-    end
-    claims[i] = claim
-  end
-  return claims
 end
 
 -- A random part of a time that doubles with the attempts; none after the first.
@@ -83,10 +64,11 @@ end
 /** How many leases one script voids. */
 export const VOIDED_AT_ONCE = 500;
 
-/** What leases objects answers: their fence, what moments of theirs have to be moved back by, and their claims. */
-export type ClaimsReply = readonly [fence: number, shift: number, claims: readonly ClaimReply[]];
-
-type ClaimReply = readonly [connection: string, field: string, record: string, ...events: string[]];
+/**
+ * What leases objects answers: their fence, what moments of theirs have to be moved back by, and of each its connection,
+ * its field and its record, unread. Events are asked for by themselves: Lua would copy them twice.
+ */
+export type ClaimsReply = readonly [fence: number, shift: number, claims: readonly string[]];
 
 /** What a claim is made of; see the prelude. */
 interface DirtyRecord {
@@ -102,6 +84,7 @@ interface DirtyRecord {
   readonly origin: Origin;
   readonly hint?: Hint;
   readonly version?: string;
+  readonly seqs?: readonly number[];
   readonly events?: number;
 }
 
@@ -112,14 +95,27 @@ export function objectKey(field: string, n: number): number {
   return Number(field.slice(0, field.indexOf(":"))) * OBJECTS_PER_SCOPE + n;
 }
 
-export function toClaims(
-  [fence, shift, claims]: ClaimsReply,
+/** Makes claims of an answer, with the events of their objects. */
+export async function readClaims(
+  link: Link,
+  partition: Partition,
+  [fence, shift, parts]: ClaimsReply,
   { provider, resource }: { readonly provider: string; readonly resource: string },
-): Claim[] {
-  return claims.map(([connection, field, text, ...events]) => {
+): Promise<Claim[]> {
+  const claims: Claim[] = [];
+  const seqs: number[] = [];
+  const owners: StoredEvent[][] = [];
+  for (let i = 0; i < parts.length; i += 3) {
+    const [connection = "", field = "", text = ""] = parts.slice(i, i + 3);
     const record = JSON.parse(text) as DirtyRecord;
-    return {
-      ref: { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) },
+    const events: StoredEvent[] = [];
+    for (const seq of record.seqs ?? []) {
+      seqs.push(seq);
+      owners.push(events);
+    }
+    const ref = { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) };
+    claims.push({
+      ref,
       key: objectKey(field, record.n),
       fence,
       generation: record.generation,
@@ -131,10 +127,16 @@ export function toClaims(
       origin: record.origin,
       hint: record.hint,
       hintVersion: record.version,
-      events: events.map((event) => JSON.parse(event) as StoredEvent),
+      events,
       eventCount: record.events ?? 0,
       dirtySince: record.dirty - shift,
       index: record.index === undefined ? undefined : toIndex(record.index),
-    };
-  });
+    });
+  }
+  if (seqs.length === 0) return claims;
+  const texts = (await link.command("HMGET", partition.key("events"), ...seqs)) as (string | null)[];
+  for (const [i, text] of texts.entries()) {
+    if (text !== null) owners[i]?.push(JSON.parse(text) as StoredEvent); // some may have expired
+  }
+  return claims;
 }

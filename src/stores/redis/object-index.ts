@@ -21,7 +21,7 @@ local scope = findScope(argument())
 local found = {}
 if not scope then return found end
 local fields = {}
-for i = 1, number() do fields[i] = scope .. ':' .. argument() end
+for i = 1, number() do fields[i] = fieldOf(scope, argument()) end
 load(fields)
 for i, field in ipairs(fields) do
   local o = object[field]
@@ -38,7 +38,7 @@ local scope = demandScope(argument())
 local entries, fields = {}, {}
 for i = 1, number() do
   entries[i] = { id = argument(), index = argument() }
-  fields[i] = scope .. ':' .. entries[i].id
+  fields[i] = fieldOf(scope, entries[i].id)
 end
 load(fields)
 local written = 0

@@ -11,7 +11,7 @@ import { TrueupError } from "../../core/errors.ts";
 import type { Scope } from "../../core/event.ts";
 import type { Claim, Lock, PageRecord } from "../../core/store.ts";
 import { scopeName } from "./append.ts";
-import { type ClaimsReply, LEASES, toClaims } from "./leases.ts";
+import { type ClaimsReply, LEASES, readClaims } from "./leases.ts";
 import type { Link } from "./link.ts";
 import { HOLDS_LOCK, type Named } from "./named.ts";
 import type { Partition, Partitions } from "./partition.ts";
@@ -38,13 +38,13 @@ if lock and not holdsLock(lock, lockFence) then return 1 end
 
 local scope = demandScope(name)
 local fields = {}
-for _, id in ipairs(seen) do fields[#fields + 1] = scope .. ':' .. id end
-for _, id in ipairs(differing) do fields[#fields + 1] = scope .. ':' .. id end
+for _, id in ipairs(seen) do fields[#fields + 1] = fieldOf(scope, id) end
+for _, id in ipairs(differing) do fields[#fields + 1] = fieldOf(scope, id) end
 load(fields)
 
 local fence, leased, once = tick(), {}, {}
 for _, id in ipairs(differing) do
-  local field = scope .. ':' .. id
+  local field = fieldOf(scope, id)
   local o = object[field]
   if once[id] then
     -- twice on one page
@@ -67,7 +67,7 @@ end
 -- Ids that the store has not heard of get a number too: they may be recorded later, and were seen all the same.
 local bits, empty = {}, {}
 for _, id in ipairs(seen) do
-  local field = scope .. ':' .. id
+  local field = fieldOf(scope, id)
   if not object[field] then
     create(scope, id)
     empty[#empty + 1] = field
@@ -78,9 +78,11 @@ if #empty > 0 then logEmpty(empty) end
 if lock then put(CHECKPOINTS, pass, checkpoint) end
 many('BITFIELD', EXTRA, bits)
 flush()
-local connections, connection = {}, string.match(name, '^%Z*%z(%Z*)')
-for i = 1, #leased do connections[i] = connection end
-return { fence, shift, claimsOf(connections, leased, gather('HMGET', OBJECTS, leased)) }
+local connection, claims = string.match(name, '^%Z*%z(%Z*)'), {}
+for i, record in ipairs(gather('HMGET', OBJECTS, leased)) do
+  claims[i * 3 - 2], claims[i * 3 - 1], claims[i * 3] = connection, leased[i], record
+end
+return { fence, shift, claims }
 `,
   LEASES,
   HOLDS_LOCK,
@@ -103,7 +105,7 @@ end
 local names, fields, places = gather('HMGET', NAMES, numbers), {}, {}
 for i, id in ipairs(names) do
   if id then
-    fields[#fields + 1] = scope .. ':' .. id
+    fields[#fields + 1] = fieldOf(scope, id)
     places[#places + 1] = string.match(numbers[i], '%d+$')
   end
 end
@@ -160,20 +162,17 @@ export class Passes {
     const { scope, pass, lock, mark, seen, differing, checkpoint } = page;
     const partition = this.#partitionOf(scope);
     return await this.#underLock(scope, pass, lock, checkpoint, async (heldHere) => {
-      const reply = await tickets.use<ClaimsReply | 1>(partition, (session, ticket) =>
-        link.run(
-          recordPage,
-          partition,
-          [
-            ...[session, ticket, scopeName(scope), ...heldHere],
-            ...[mark, Number(page.lease), pass, checkpoint],
-            ...[seen.length, ...seen, differing.length, ...differing],
-          ],
-          seenKey(partition, scope, pass),
-        ),
+      const ids = [seen.length, ...seen, differing.length, ...differing];
+      const args = [scopeName(scope), ...heldHere, mark, Number(page.lease), pass, checkpoint, ...ids];
+      return await tickets.use(
+        partition,
+        (session, ticket) =>
+          link.run(recordPage, partition, [session, ticket, ...args], seenKey(partition, scope, pass)),
+        async (reply: ClaimsReply | 1) => {
+          if (reply === 1) throw lockLost(lock);
+          return readClaims(link, partition, reply, scope);
+        },
       );
-      if (reply === 1) throw lockLost(lock);
-      return toClaims(reply, scope);
     });
   }
 

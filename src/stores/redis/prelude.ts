@@ -149,22 +149,32 @@ local function nameOf(scope) return newNames[scope] or call('HGET', SCOPE, scope
 
 -- Objects --------------------------------------------------------------------------------------------------------
 
-local object, lease, before, changed, numbered = {}, {}, {}, {}, {}
+local object, lease, changed, numbered = {}, {}, {}, {}
+-- What the indexes held of the objects that have changed.
+local wasWaiting, wasDead, wasPresent = {}, {}, {}
 
-local function moment14(value) return format('%014d', min(value, 99999999999999)) end
-
--- What an object's record makes of the indexes: its member among what waits and what is dead.
-local function places(field, o)
-  local colon = string.find(field, ':', 1, true)
-  local id = string.sub(field, colon + 1)
-  return {
-    waiting = o.due and not lease[field] and format('%010d', o.lane) .. moment14(o.due) .. moment14(o.dirty) .. id or nil,
-    dead = o.dead and format('%010d%012d', tonumber(string.sub(field, 1, colon - 1)), o.n) .. id or nil,
-    present = o.index ~= nil and string.sub(o.index, 1, 3) == '["p',
-    lane = o.lane,
-    due = o.due,
-  }
+-- Numbers become text slowly.
+local prefixes = {}
+local function fieldOf(scope, id)
+  local prefix = prefixes[scope]
+  if not prefix then
+    prefix = scope .. ':'
+    prefixes[scope] = prefix
+  end
+  return prefix .. id
 end
+local function scopeIn(field) return tonumber(string.match(field, '^%d+')) end
+local function idIn(field) return string.sub(field, string.find(field, ':', 1, true) + 1) end
+
+local FOREVER = 99999999999999
+local function moment14(value) return format('%014d', min(value, FOREVER)) end
+
+local function waitingOf(field, o)
+  if not o.due or lease[field] then return end
+  return format('%010d%014d%014d', o.lane, min(o.due, FOREVER), o.dirty) .. idIn(field)
+end
+local function deadOf(field, o) return o.dead and format('%010d%012d', scopeIn(field), o.n) .. idIn(field) end
+local function isPresent(o) return o.index and string.byte(o.index, 3) == 112 end -- ["p
 
 local function load(fields)
   local unknown = {}
@@ -184,15 +194,15 @@ end
 
 -- To be called before a record is changed.
 local function change(field)
-  if changed[field] then return object[field] end
-  changed[field] = true
   local o = object[field]
-  before[field] = o and places(field, o) or {}
+  if changed[field] then return o end
+  changed[field] = true
+  if o then wasWaiting[field], wasDead[field], wasPresent[field] = waitingOf(field, o), deadOf(field, o), isPresent(o) end
   return o
 end
 
 local function create(scope, id)
-  local field = scope .. ':' .. id
+  local field = fieldOf(scope, id)
   local n = (numbered[scope] or tonumber(call('HGET', NUMBERS, 'objects:' .. scope) or 0)) + 1
   numbered[scope] = n
   change(field)
@@ -221,7 +231,6 @@ end
 -- and kind (a: live, b: repair) by turn, one that has work later by when that is due (z). The others are not in it.
 ------------------------------------------------------------------------------------------------------------------
 
-local FOREVER = 99999999999999
 local announce = false
 
 local function pauseOf(name)
@@ -294,20 +303,20 @@ local function flush()
     end
   end
   for field in pairs(changed) do
-    local o, was = object[field], before[field]
-    local is = o and places(field, o) or {}
+    local o, isWaiting, isDead, isThere = object[field], nil, nil, nil
     if o then
       sets[#sets + 1] = field
       sets[#sets + 1] = cjson.encode(o)
+      isWaiting, isDead, isThere = waitingOf(field, o), deadOf(field, o), isPresent(o)
     else
       deletes[#deletes + 1] = field
     end
-    move(WAITING, was.waiting, is.waiting)
-    move(DEAD, was.dead, is.dead)
-    if is.waiting and is.waiting ~= was.waiting then wakes[is.lane] = min(wakes[is.lane] or FOREVER, is.due) end
-    local more = (is.present and 1 or 0) - (was.present and 1 or 0)
+    move(WAITING, wasWaiting[field], isWaiting)
+    move(DEAD, wasDead[field] or nil, isDead or nil)
+    if isWaiting and isWaiting ~= wasWaiting[field] then wakes[o.lane] = min(wakes[o.lane] or FOREVER, o.due) end
+    local more = (isThere and 1 or 0) - (wasPresent[field] and 1 or 0)
     if more ~= 0 then
-      local scope = string.match(field, '^%d+')
+      local scope = scopeIn(field)
       present[scope] = (present[scope] or 0) + more
     end
   end
@@ -325,7 +334,8 @@ local function flush()
   if counter then call('HSET', NUMBERS, 'counter', counter) end
   if turn then call('HSET', NUMBERS, 'turn', turn) end
   if announce and ARGV[3] ~= '' then call('PUBLISH', ARGV[3], '') end
-  object, lease, before, changed, numbered, created, announce = {}, {}, {}, {}, {}, {}, false
+  object, lease, changed, numbered, created, announce = {}, {}, {}, {}, {}, false
+  wasWaiting, wasDead, wasPresent = {}, {}, {}
   puts, drops, writes = {}, {}, {}
 end
 
@@ -356,7 +366,7 @@ end
 
 -- Marks an object dirty, whatever it is now. The mark: event (JSON), origin, repair, force, hint, version, order.
 local function markDirty(scope, id, mark)
-  local field = scope .. ':' .. id
+  local field = fieldOf(scope, id)
   local o = change(field) or create(scope, id)
   local generation = tick()
   o.touched, o.generation = generation, generation

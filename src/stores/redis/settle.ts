@@ -28,7 +28,7 @@ for i = 1, number() do
     string.match(argument(), '^(%d+) (%d+) (%d+) (%a+) (%d+) (%d+) (%d+)$')
   local s = { scope = scopes[tonumber(scope)], id = argument(), fence = fence, generation = tonumber(generation), kind = kind,
     attempts = tonumber(attempts), lags = tonumber(lags), begun = begun, at = moment(), index = optional(), error = optional() }
-  settlements[i], fields[i] = s, s.scope .. ':' .. s.id
+  settlements[i], fields[i] = s, fieldOf(s.scope, s.id)
 end
 load(fields)
 

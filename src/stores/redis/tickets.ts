@@ -36,10 +36,15 @@ export class Tickets {
   }
 
   /**
-   * Runs what leases objects. If its answer is lost, so are the leases, and they are given back before the next use.
+   * Runs what leases objects, and reads its answer. If that is lost, so are the leases, and they are given back before
+   * the next use.
    * @throws TrueupError `STORE_LOST`
    */
-  async use<T>(partition: Partition, run: (session: string, ticket: number) => Promise<unknown>): Promise<T> {
+  async use<Reply, T>(
+    partition: Partition,
+    run: (session: string, ticket: number) => Promise<unknown>,
+    read: (reply: Reply) => Promise<T>,
+  ): Promise<T> {
     // What is sent first is carried out first: there is no need to wait for it.
     this.giveUpUnanswered(partition).catch(() => {});
     this.#latest += 1;
@@ -48,9 +53,9 @@ export class Tickets {
       const reply = await run(this.session, ticket);
       if (reply === null) throw sessionLost();
       if (reply === 0) throw new TrueupError("STORE_FAILED", "a claim reached Redis twice, or too late");
-      return reply as T;
+      return await read(reply as Reply);
     } catch (error) {
-      if (!isRefusal(error)) this.#of(partition).add(ticket);
+      if (!isCertain(error)) this.#of(partition).add(ticket);
       throw error;
     }
   }
@@ -73,6 +78,11 @@ export class Tickets {
     this.#unanswered.set(partition, made);
     return made;
   }
+}
+
+/** Whether nothing was leased. */
+function isCertain(error: unknown): boolean {
+  return isRefusal(error) || (error instanceof TrueupError && error.code !== "STORE_FAILED");
 }
 
 export function sessionLost(): TrueupError<"STORE_LOST"> {
