@@ -38,5 +38,6 @@ export function serviceUrl(service: Service): string {
 
 /** `describe`, for tests that need a service: skipped where it does not answer. */
 export function describeWith(service: Service): typeof describe.skip {
+  // oxlint-disable-next-line vitest/valid-title, vitest/valid-describe-callback -- it takes a condition, not a title
   return describe.skipIf(inject("services")[service] === null);
 }
