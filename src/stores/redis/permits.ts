@@ -10,9 +10,9 @@ import type { Partitions } from "./partition.ts";
 import { script } from "./script.ts";
 
 /**
- * Who asked within the last window shares what is free: one who asks for much leaves a part to each of the others.
+ * Those who were given less than they wanted share what is free: one who asks for much leaves a part to each of them.
  *
- * EXTRA: the grants of the window, as `<when>:<permits given before it>:<and with it>`. EXTRA2: who asked, and when.
+ * EXTRA: the grants of the window, as `<when>:<permits given before it>:<and with it>`. EXTRA2: who waits, and since when.
  */
 const take = script(String.raw`
 local caller, requests, perMs, wanted = argument(), number(), number(), number()
@@ -22,29 +22,30 @@ local function grantAt(place)
   local at, from, to = string.match(call('LINDEX', EXTRA, place) or '', '^(%d+):(%d+):(%d+)$')
   return tonumber(at), tonumber(from), tonumber(to)
 end
--- Moments are whole milliseconds, so a span is over one later. One that lies far ahead is of a clock that was set back.
+-- One that lies far ahead is of a clock that was set back since.
 local oldest, from = grantAt(0)
-while oldest and (oldest + perMs < now or oldest > now + perMs) do
+while oldest and (oldest + perMs <= now or oldest > now + perMs) do
   call('LPOP', EXTRA)
   oldest, from = grantAt(0)
 end
 local _, _, given = grantAt(-1)
 given, from = given or 0, from or given or 0
 
-call('ZADD', EXTRA2, now, caller)
+call('ZREM', EXTRA2, caller)
 call('ZREMRANGEBYSCORE', EXTRA2, '-inf', now - perMs)
 local free = max(requests - (given - from), 0)
-local permits = min(wanted, math.ceil(free / call('ZCARD', EXTRA2)))
+local permits = min(wanted, math.ceil(free / (1 + call('ZCARD', EXTRA2))))
 if permits > 0 then
   call('RPUSH', EXTRA, format('%d:%d:%d', now, given, given + permits))
   oldest = oldest or now
 end
+if permits < wanted then call('ZADD', EXTRA2, now, caller) end
 if ARGV[2] == 'server' then
-  call('PEXPIRE', EXTRA, perMs * 2 + 1000)
-  call('PEXPIRE', EXTRA2, perMs * 2 + 1000)
+  call('PEXPIRE', EXTRA, perMs * 2)
+  call('PEXPIRE', EXTRA2, perMs * 2)
 end
 if permits == wanted then return { permits, 0 } end
-return { permits, max(1, free > permits and floor(perMs / requests) or oldest + perMs + 1 - now) }
+return { permits, max(1, free > permits and floor(perMs / requests) or oldest + perMs - now) }
 `);
 
 export class Permits {
