@@ -6,7 +6,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { Redis } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import { onTestFinished } from "vitest";
 import { systemClock, systemRandom } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/hooks.ts";
@@ -15,7 +15,7 @@ import type { Store, StoreEnvironment } from "../../src/core/store.ts";
 /** Removes what a store under a prefix has left, and nothing else. */
 export async function removeKeys(client: Redis, prefix: string): Promise<void> {
   for await (const keys of client.scanStream({ match: `{${prefix}*`, count: 1_000 })) {
-    if ((keys as string[]).length > 0) await client.unlink(...(keys as string[]));
+    await Promise.all((keys as string[]).map((key) => client.unlink(key))); // in a cluster, of different slots
   }
 }
 
@@ -68,15 +68,24 @@ export class RedisServer {
     this.#options = options;
   }
 
+  /** For the length of a test. */
   static async start(...options: string[]): Promise<RedisServer> {
+    const server = await RedisServer.begin(...options);
+    onTestFinished(() => server.end());
+    return server;
+  }
+
+  /** Until it is ended. */
+  static async begin(...options: string[]): Promise<RedisServer> {
     const directory = mkdtempSync(join(tmpdir(), "trueup-redis-"));
     const server = new RedisServer(await freePort(), directory, options);
-    onTestFinished(async () => {
-      await server.kill();
-      rmSync(directory, { recursive: true });
-    });
     await server.start();
     return server;
+  }
+
+  async end(): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true });
   }
 
   get url(): string {
@@ -119,10 +128,31 @@ export class RedisServer {
 }
 
 /** Three masters that have all slots between them. */
-export async function startCluster(): Promise<RedisServer[]> {
-  const options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
-  const servers = await Promise.all([1, 2, 3].map(() => RedisServer.start(...options)));
-  const nodes = servers.map(({ port }) => `127.0.0.1:${port}`);
-  await promisify(execFile)("redis-cli", ["--cluster", "create", ...nodes, "--cluster-yes"]);
-  return servers;
+export class RedisCluster {
+  readonly #servers: readonly RedisServer[];
+
+  private constructor(servers: readonly RedisServer[]) {
+    this.#servers = servers;
+  }
+
+  static async start(): Promise<RedisCluster> {
+    const servers = await Promise.all(
+      [1, 2, 3].map(() => RedisServer.begin("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")),
+    );
+    const nodes = servers.map(({ port }) => `127.0.0.1:${port}`);
+    await promisify(execFile)("redis-cli", ["--cluster", "create", ...nodes, "--cluster-yes"]);
+    return new RedisCluster(servers);
+  }
+
+  get urls(): string[] {
+    return this.#servers.map(({ url }) => url);
+  }
+
+  client(): Cluster {
+    return new Cluster(this.#servers.map(({ port }) => ({ host: "127.0.0.1", port })));
+  }
+
+  async end(): Promise<void> {
+    for (const server of this.#servers) await server.end();
+  }
 }

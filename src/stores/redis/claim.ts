@@ -217,19 +217,33 @@ export class Claimer {
 
   /**
    * From one partition after the other, until there is enough; the last that was asked has its turn last the next time.
-   * Where several have work, repair work that can wait is left for when there is nothing else in any of them.
+   * Where several have work, each gives its share before one gives more, and repair work that can wait is left for when
+   * there is nothing else in any of them.
    */
   async #claimFrom(round: Round, request: ClaimRequest, claims: Claim[]): Promise<void> {
-    const urgencies = round.busy.length > 1 ? [true, false] : [false];
-    for (const onlyUrgent of urgencies) {
-      for (const partition of round.busy.slice()) {
-        const limit = request.limit - claims.length;
-        if (limit === 0) return;
-        const found = await this.#claimIn(partition, { ...request, limit }, onlyUrgent);
-        claims.push(...found);
-        round.busy = round.busy.filter((other) => other !== partition);
-        if (onlyUrgent || found.length === limit) round.busy.push(partition);
-      }
+    const missing = request.limit - claims.length;
+    const share = Math.ceil(missing / Math.max(1, round.busy.length));
+    if (round.busy.length > 1) {
+      await this.#sweep(round, round.busy.slice(), request, claims, { onlyUrgent: true, share });
+      await this.#sweep(round, round.busy.slice(), request, claims, { onlyUrgent: true, share: missing });
+    }
+    await this.#sweep(round, round.busy.slice(), request, claims, { onlyUrgent: false, share: missing });
+  }
+
+  async #sweep(
+    round: Round,
+    partitions: readonly Partition[],
+    request: ClaimRequest,
+    claims: Claim[],
+    { onlyUrgent, share }: { readonly onlyUrgent: boolean; readonly share: number },
+  ): Promise<void> {
+    for (const partition of partitions) {
+      const limit = Math.min(share, request.limit - claims.length);
+      if (limit === 0) return;
+      const found = await this.#claimIn(partition, { ...request, limit }, onlyUrgent);
+      claims.push(...found);
+      round.busy = round.busy.filter((other) => other !== partition);
+      if (onlyUrgent || found.length === limit) round.busy.push(partition);
     }
   }
 

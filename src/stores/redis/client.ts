@@ -32,8 +32,9 @@ export interface RedisClient {
   disconnect(): void;
   duplicate(): RedisClient;
   subscribe(...channels: string[]): Promise<unknown>;
-  on(event: "error" | "ready" | "message", listener: (...args: never[]) => void): unknown;
-  off(event: "error" | "ready" | "message", listener: (...args: never[]) => void): unknown;
+  on(event: "message", listener: (channel: string, message: string) => void): unknown;
+  on(event: "error" | "ready", listener: (error?: unknown) => void): unknown;
+  off(event: "error" | "ready", listener: (error?: unknown) => void): unknown;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -66,7 +67,8 @@ export async function connectTo(url: string, logger: Logger): Promise<RedisClien
 export async function ready(client: RedisClient, clock: Clock): Promise<void> {
   if (client.status === "ready") return;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  client.on("ready", resolve);
+  const isReady = () => resolve();
+  client.on("ready", isReady);
   client.on("error", reject);
   const cancel = clock.setTimer(() => reject(timedOut(CONNECT_TIMEOUT_MS)), CONNECT_TIMEOUT_MS);
   try {
@@ -76,7 +78,7 @@ export async function ready(client: RedisClient, clock: Clock): Promise<void> {
     throw storeError(error);
   } finally {
     cancel();
-    client.off("ready", resolve);
+    client.off("ready", isReady);
     client.off("error", reject);
   }
 }

@@ -66,6 +66,8 @@ export class Session implements WorkSession {
   readonly #tickets: Tickets;
   readonly #claimer: Claimer;
   #over = false;
+  /** Another has ended the session in one partition: then it is over in all of them. */
+  #lost = false;
 
   private constructor(parts: Parts, leaseMs: number) {
     this.#parts = parts;
@@ -105,7 +107,8 @@ export class Session implements WorkSession {
       await this.#tickets.giveUpUnanswered(partition);
       return this.#parts.link.run(beat, partition, [session, this.#leaseMs]);
     });
-    return !alive.includes(0);
+    this.#lost ||= alive.includes(0);
+    return !this.#lost;
   }
 
   async release(): Promise<void> {
@@ -122,6 +125,6 @@ export class Session implements WorkSession {
   }
 
   #requireHeld(): void {
-    if (this.#over) throw sessionLost();
+    if (this.#over || this.#lost) throw sessionLost();
   }
 }

@@ -45,8 +45,7 @@ export class Tickets {
     run: (session: string, ticket: number) => Promise<unknown>,
     read: (reply: Reply) => Promise<T>,
   ): Promise<T> {
-    // What is sent first is carried out first: there is no need to wait for it.
-    this.giveUpUnanswered(partition).catch(() => {});
+    await this.giveUpUnanswered(partition);
     this.#latest += 1;
     const ticket = this.#latest;
     try {
