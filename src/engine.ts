@@ -441,11 +441,11 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
 
 /** Only a store that other processes share has permits to hand out. */
 function sharedPermits(store: Store<unknown>, ready: () => Promise<void>): ApiClientOptions["takePermits"] {
-  const { takePermits } = store;
+  const takePermits = store.takePermits?.bind(store);
   if (takePermits === undefined) return undefined;
   return async (budget, wanted) => {
     await ready();
-    return await takePermits.call(store, budget, wanted);
+    return await takePermits(budget, wanted);
   };
 }
 

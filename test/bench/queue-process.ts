@@ -112,7 +112,7 @@ const jobs = Number(count);
 const runs: Readonly<Record<string, () => Promise<Run>>> = {
   bullmq: () => bullmq(place, jobs),
   redis: () => trueup(redisStore({ url: "redis://127.0.0.1:6379", prefix: place }), jobs),
-  sqlite: () => trueup(sqliteStore({ path: place }) as Store<unknown>, jobs),
+  sqlite: () => trueup(sqliteStore({ path: place }), jobs),
 };
 const run = await runs[kind ?? ""]?.();
 process.send?.(run);

@@ -1,4 +1,4 @@
-import { Cluster } from "ioredis";
+import type { Cluster } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, test } from "vitest";
 import { redisStore } from "trueup/redis";
 import { testStore } from "trueup/testing";

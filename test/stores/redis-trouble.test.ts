@@ -6,7 +6,7 @@ import type { TrueupError } from "../../src/index.ts";
 import type { WorkSession } from "../../src/core/store.ts";
 import { entry, indexEntry, ROUTE, SCOPE } from "../../src/testing/store-suite/words.ts";
 import { describeWith } from "../services.ts";
-import { newPrefix, opened, environment, RedisServer } from "./redis-fixture.ts";
+import { environment, opened, RedisServer } from "./redis-fixture.ts";
 
 const LEASE_MS = 30_000;
 
@@ -199,9 +199,9 @@ describeWith("redis")("redisStore in trouble", () => {
     const store = await opened(redisStore({ url: server.url }));
     const session = await store.work({ leaseMs: LEASE_MS });
     const [accepted, settled] = [new Set<string>(), new Set<string>()];
-    let stopped = false;
+    const stop = new AbortController();
     const append = async (name: string) => {
-      for (let n = 0; !stopped; n += 1) {
+      for (let n = 0; !stop.signal.aborted; n += 1) {
         const id = `${name}${n}`;
         await store.append([entry(id, { eventId: id })]).then(
           () => accepted.add(id),
@@ -210,7 +210,7 @@ describeWith("redis")("redisStore in trouble", () => {
       }
     };
     const work = async () => {
-      while (!stopped) {
+      while (!stop.signal.aborted) {
         await settleAll(session, 10).then(
           (ids) => ids.forEach((id) => settled.add(id)),
           () => new Promise((resolve) => setImmediate(resolve)),
@@ -223,7 +223,7 @@ describeWith("redis")("redisStore in trouble", () => {
     await server.start();
     const before = accepted.size;
     while (accepted.size < before + 100) await new Promise((resolve) => setImmediate(resolve));
-    stopped = true;
+    stop.abort();
     await Promise.all(running);
     await session.heartbeat(); // gives back what was leased without an answer
     while ((await store.pending(Date.now())).due > 0) {

@@ -57,7 +57,7 @@ export async function connectTo(url: string, logger: Logger): Promise<RedisClien
   });
   // Without a listener ioredis writes to the console; what it means for the work, the calls that fail tell.
   client.on("error", (error: unknown) => logger.debug({ error }, "the connection to Redis has failed"));
-  return client as unknown as RedisClient;
+  return client;
 }
 
 /**
