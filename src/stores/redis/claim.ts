@@ -6,16 +6,16 @@
 
 import type { Random } from "../../core/clock.ts";
 import { type Claim, type ClaimRequest, REPAIR_AGING_MS } from "../../core/store.ts";
-import { type ClaimsReply, LEASES, readClaims, VOIDED_AT_ONCE } from "./leases.ts";
+import { type ClaimsReply, LEASES, toClaims, VOIDED_AT_ONCE } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
-import { script } from "./script.ts";
+import { script, urgentScript } from "./script.ts";
 import type { Tickets } from "./tickets.ts";
 
 /** Lanes whose time has come that join the queue at one claim: a bound, not a share. */
 const PROMOTIONS = 512;
 
-const claim = script(
+const claim = urgentScript(
   String.raw`
 local session, ticket, limit = argument(), number(), number()
 local onlyUrgent = argument() == '1'
@@ -143,20 +143,17 @@ repeat
 until #chosen > 0 or not emptied -- behind lanes with nothing to give may be others
 
 -- The records stay as they are: that they are leased is written beside them.
-local claims, fields, members, leases = {}, {}, {}, {}
+local connections, fields, members, leases = {}, {}, {}, {}
 local fence = #chosen > 0 and tick() or 0
 local held = format('%s:%d:%d', session, ticket, fence)
 for i, one in ipairs(chosen) do
-  fields[i], members[i] = one.lane.fields .. string.sub(one.member, 39), one.member
+  connections[i], fields[i], members[i] = one.lane.connection, one.lane.fields .. string.sub(one.member, 39), one.member
   leases[i * 2 - 1], leases[i * 2] = fields[i], held
 end
 many('ZREM', WAITING, members)
 many('HSET', LEASES, leases)
 flush()
-for i, record in ipairs(gather('HMGET', OBJECTS, fields)) do
-  claims[i * 3 - 2], claims[i * 3 - 1], claims[i * 3] = chosen[i].lane.connection, fields[i], record
-end
-return { fence, shift, claims }
+return { fence, shift, claimsOf(connections, fields) }
 `,
   LEASES,
 );
@@ -265,7 +262,7 @@ export class Claimer {
       partition,
       (session, ticket) =>
         link.run(claim, partition, [session, ticket, limit, ...args, ...exceptConnections]),
-      (reply: ClaimsReply) => readClaims(link, partition, reply, request),
+      (reply: ClaimsReply) => toClaims(reply, request),
     );
   }
 

@@ -12,10 +12,14 @@ import { storeError, timedOut } from "./failure.ts";
 
 export type Argument = string | number;
 
-/** Commands that are sent together. */
+/** Commands that are sent together; each calls back when its own answer has come. */
 export interface RedisPipeline {
-  evalsha(digest: string, keyCount: number, ...args: Argument[]): unknown;
-  exec(): Promise<readonly [error: Error | null, reply: unknown][] | null>;
+  evalsha(
+    digest: string,
+    keyCount: number,
+    ...rest: [...args: Argument[], callback: (error: Error | null | undefined, reply: unknown) => void]
+  ): unknown;
+  exec(): Promise<unknown>;
 }
 
 /** A `Redis` or a `Cluster` of ioredis. */

@@ -7,8 +7,6 @@
 import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
 import { toIndex } from "./index-text.ts";
-import type { Link } from "./link.ts";
-import type { Partition } from "./partition.ts";
 
 /**
  * For scripts. A lease names its session and ticket: a session has a ticket for each of its claims, in their order. One
@@ -22,6 +20,29 @@ local function useTicket(session, ticket)
   if ticket <= latest then return false end
   put(TICKETS, session, ticket)
   return true
+end
+
+-- Claims as they are answered: of each object its connection, its field, its record as it stands, and how many of its
+-- events follow it.
+local function claimsOf(connections, fields)
+  local records, seqs, counts = gather('HMGET', OBJECTS, fields), {}, {}
+  for i, record in ipairs(records) do
+    local before = #seqs
+    for seq in string.gmatch(string.match(record, '"seqs":%[([%d,]+)%]') or '', '%d+') do seqs[#seqs + 1] = seq end
+    counts[i] = #seqs - before
+  end
+  local events, answer, next = gather('HMGET', EVENTS, seqs), {}, 0
+  for i, record in ipairs(records) do
+    answer[#answer + 1] = connections[i]
+    answer[#answer + 1] = fields[i]
+    answer[#answer + 1] = record
+    answer[#answer + 1] = counts[i]
+    for _ = 1, counts[i] do
+      next = next + 1
+      answer[#answer + 1] = events[next] -- false, if it has expired
+    end
+  end
+  return answer
 end
 
 -- A random part of a time that doubles with the attempts; none after the first.
@@ -64,11 +85,12 @@ end
 /** How many leases one script voids. */
 export const VOIDED_AT_ONCE = 500;
 
-/**
- * What leases objects answers: their fence, what moments of theirs have to be moved back by, and of each its connection,
- * its field and its record, unread. Events are asked for by themselves: Lua would copy them twice.
- */
-export type ClaimsReply = readonly [fence: number, shift: number, claims: readonly string[]];
+/** What leases objects answers: their fence, what moments of theirs have to be moved back by, and `claimsOf` them. */
+export type ClaimsReply = readonly [
+  fence: number,
+  shift: number,
+  claims: readonly (string | number | null)[],
+];
 
 /** What a claim is made of; see the prelude. */
 interface DirtyRecord {
@@ -84,7 +106,6 @@ interface DirtyRecord {
   readonly origin: Origin;
   readonly hint?: Hint;
   readonly version?: string;
-  readonly seqs?: readonly number[];
   readonly events?: number;
 }
 
@@ -95,27 +116,26 @@ export function objectKey(field: string, n: number): number {
   return Number(field.slice(0, field.indexOf(":"))) * OBJECTS_PER_SCOPE + n;
 }
 
-/** Makes claims of an answer, with the events of their objects. */
-export async function readClaims(
-  link: Link,
-  partition: Partition,
+export function toClaims(
   [fence, shift, parts]: ClaimsReply,
   { provider, resource }: { readonly provider: string; readonly resource: string },
-): Promise<Claim[]> {
+): Claim[] {
   const claims: Claim[] = [];
-  const seqs: number[] = [];
-  const owners: StoredEvent[][] = [];
-  for (let i = 0; i < parts.length; i += 3) {
-    const [connection = "", field = "", text = ""] = parts.slice(i, i + 3);
-    const record = JSON.parse(text) as DirtyRecord;
+  for (let at = 0; at < parts.length;) {
+    const [connection, field, text, eventCount] = parts.slice(at, (at += 4)) as [
+      string,
+      string,
+      string,
+      number,
+    ];
     const events: StoredEvent[] = [];
-    for (const seq of record.seqs ?? []) {
-      seqs.push(seq);
-      owners.push(events);
+    for (const end = at + eventCount; at < end; at += 1) {
+      const event = parts[at] as string | null;
+      if (event !== null) events.push(JSON.parse(event) as StoredEvent);
     }
-    const ref = { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) };
+    const record = JSON.parse(text) as DirtyRecord;
     claims.push({
-      ref,
+      ref: { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) },
       key: objectKey(field, record.n),
       fence,
       generation: record.generation,
@@ -132,11 +152,6 @@ export async function readClaims(
       dirtySince: record.dirty - shift,
       index: record.index === undefined ? undefined : toIndex(record.index),
     });
-  }
-  if (seqs.length === 0) return claims;
-  const texts = (await link.command("HMGET", partition.key("events"), ...seqs)) as (string | null)[];
-  for (const [i, text] of texts.entries()) {
-    if (text !== null) owners[i]?.push(JSON.parse(text) as StoredEvent); // some may have expired
   }
   return claims;
 }

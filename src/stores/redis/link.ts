@@ -87,36 +87,37 @@ export class Link {
     await Promise.all(this.#underWay);
   }
 
+  /** What somebody waits for to go on working goes first. */
   #send(): void {
-    const calls = this.#calls;
+    const calls = this.#calls.toSorted((a, b) => Number(b.script.urgent) - Number(a.script.urgent));
     this.#calls = [];
-    for (const together of Map.groupBy(calls, (call) => call.partition.n).values()) {
-      const sent = this.#sendTogether(together).finally(() => this.#underWay.delete(sent));
-      this.#underWay.add(sent);
+    const sent =
+      this.client.isCluster === true ? calls.map((call) => this.#sendAlone(call)) : this.#sendTogether(calls);
+    for (const answer of sent) {
+      const underWay = answer.finally(() => this.#underWay.delete(underWay));
+      this.#underWay.add(underWay);
     }
   }
 
-  async #sendTogether(calls: readonly Call[]): Promise<void> {
-    const [first] = calls;
-    if (first !== undefined && calls.length === 1) {
-      await this.#settle(first, this.#inTime(this.client.evalsha(...wire(first))));
-      return;
-    }
+  #sendAlone(call: Call): Promise<void> {
+    return this.#settle(call, this.#inTime(this.client.evalsha(...wire(call))));
+  }
+
+  /** In one write to the socket. Nobody waits for another's answer. */
+  #sendTogether(calls: readonly Call[]): Promise<void>[] {
+    if (calls.length === 1) return calls.map((call) => this.#sendAlone(call));
     const pipeline = this.client.pipeline();
-    for (const call of calls) pipeline.evalsha(...wire(call));
-    const replies = this.#inTime(pipeline.exec());
-    await Promise.all(
-      calls.map((call, i) =>
-        this.#settle(
-          call,
-          replies.then((all) => {
-            const [error, reply] = all?.[i] ?? [new Error("the pipeline was given up")];
-            if (error !== null) throw error;
-            return reply;
-          }),
-        ),
-      ),
-    );
+    const answers = calls.map((call) => {
+      const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+      const [digest, keyCount, ...args] = wire(call);
+      pipeline.evalsha(digest, keyCount, ...args, (error, reply) => {
+        if (error) reject(error);
+        else resolve(reply);
+      });
+      return this.#settle(call, this.#inTime(promise));
+    });
+    pipeline.exec().catch(() => {}); // each call has heard for itself
+    return answers;
   }
 
   async #settle(call: Call, sent: Promise<unknown>): Promise<void> {

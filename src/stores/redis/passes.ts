@@ -11,18 +11,18 @@ import { TrueupError } from "../../core/errors.ts";
 import type { Scope } from "../../core/event.ts";
 import type { Claim, Lock, PageRecord } from "../../core/store.ts";
 import { scopeName } from "./append.ts";
-import { type ClaimsReply, LEASES, readClaims } from "./leases.ts";
+import { type ClaimsReply, LEASES, toClaims } from "./leases.ts";
 import type { Link } from "./link.ts";
 import { HOLDS_LOCK, type Named } from "./named.ts";
 import type { Partition, Partitions } from "./partition.ts";
-import { script } from "./script.ts";
+import { script, urgentScript } from "./script.ts";
 import type { Tickets } from "./tickets.ts";
 
 /** How many numbers one script looks through. */
 const SLICE = 2_000;
 
 // EXTRA: what the pass has seen.
-const recordPage = script(
+const recordPage = urgentScript(
   String.raw`
 local session, ticket, name = argument(), number(), argument()
 local lock, lockFence = optional(), argument()
@@ -78,11 +78,9 @@ if #empty > 0 then logEmpty(empty) end
 if lock then put(CHECKPOINTS, pass, checkpoint) end
 many('BITFIELD', EXTRA, bits)
 flush()
-local connection, claims = string.match(name, '^%Z*%z(%Z*)'), {}
-for i, record in ipairs(gather('HMGET', OBJECTS, leased)) do
-  claims[i * 3 - 2], claims[i * 3 - 1], claims[i * 3] = connection, leased[i], record
-end
-return { fence, shift, claims }
+local connections = {}
+for i = 1, #leased do connections[i] = string.match(name, '^%Z*%z(%Z*)') end
+return { fence, shift, claimsOf(connections, leased) }
 `,
   LEASES,
   HOLDS_LOCK,
@@ -168,9 +166,9 @@ export class Passes {
         partition,
         (session, ticket) =>
           link.run(recordPage, partition, [session, ticket, ...args], seenKey(partition, scope, pass)),
-        async (reply: ClaimsReply | 1) => {
+        (reply: ClaimsReply | 1) => {
           if (reply === 1) throw lockLost(lock);
-          return readClaims(link, partition, reply, scope);
+          return toClaims(reply, scope);
         },
       );
     });

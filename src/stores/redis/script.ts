@@ -11,10 +11,17 @@ export interface Script {
   readonly text: string;
   /** What `EVALSHA` wants. */
   readonly digest: string;
+  /** Whether it goes before others that are sent with it. */
+  readonly urgent: boolean;
 }
 
 /** A script on a partition. The libraries stand between the prelude and the script itself. */
 export function script(body: string, ...libraries: readonly string[]): Script {
   const text = [PRELUDE, ...libraries, body].join("\n");
-  return { text, digest: hash("sha1", text) };
+  return { text, digest: hash("sha1", text), urgent: false };
+}
+
+/** What leases objects: workers wait for it. */
+export function urgentScript(body: string, ...libraries: readonly string[]): Script {
+  return { ...script(body, ...libraries), urgent: true };
 }

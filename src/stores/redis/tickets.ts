@@ -43,7 +43,7 @@ export class Tickets {
   async use<Reply, T>(
     partition: Partition,
     run: (session: string, ticket: number) => Promise<unknown>,
-    read: (reply: Reply) => Promise<T>,
+    read: (reply: Reply) => T,
   ): Promise<T> {
     await this.giveUpUnanswered(partition);
     this.#latest += 1;
@@ -52,7 +52,7 @@ export class Tickets {
       const reply = await run(this.session, ticket);
       if (reply === null) throw sessionLost();
       if (reply === 0) throw new TrueupError("STORE_FAILED", "a claim reached Redis twice, or too late");
-      return await read(reply as Reply);
+      return read(reply as Reply);
     } catch (error) {
       if (!isCertain(error)) this.#of(partition).add(ticket);
       throw error;
