@@ -1,12 +1,12 @@
 /**
- * Index entries as the text that scripts keep without reading it, but for its beginning: `["p` is a present object.
+ * Index entries as records keep them. Scripts read of them only whether the object is present.
  *
  * @module
  */
 
 import type { FailureRecord, IndexEntry } from "../../core/store.ts";
 
-type Parts = readonly [
+export type IndexParts = readonly [
   state: "p" | "g",
   version: string | null,
   hash: string | null,
@@ -26,12 +26,11 @@ export const UNKNOWN_PRESENT = indexText({
 });
 
 export function indexText({ state, version, hash, rowHash, revision, evidence }: IndexEntry): string {
-  const parts: Parts = [state === "present" ? "p" : "g", version, hash, rowHash, revision, evidence];
+  const parts: IndexParts = [state === "present" ? "p" : "g", version, hash, rowHash, revision, evidence];
   return JSON.stringify(parts);
 }
 
-export function toIndex(text: string): IndexEntry {
-  const [state, version, hash, rowHash, revision, evidence] = JSON.parse(text) as Parts;
+export function toIndex([state, version, hash, rowHash, revision, evidence]: IndexParts): IndexEntry {
   return { state: state === "p" ? "present" : "gone", version, hash, rowHash, revision, evidence };
 }
 

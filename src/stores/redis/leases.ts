@@ -6,7 +6,7 @@
 
 import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
-import { toIndex } from "./index-text.ts";
+import { type IndexParts, toIndex } from "./index-text.ts";
 
 /**
  * For scripts. A lease names its session and ticket: a session has a ticket for each of its claims, in their order. One
@@ -95,7 +95,7 @@ export type ClaimsReply = readonly [
 /** What a claim is made of; see the prelude. */
 interface DirtyRecord {
   readonly n: number;
-  readonly index?: string;
+  readonly index?: IndexParts;
   readonly lane: number;
   readonly dirty: number;
   readonly generation: number;

@@ -7,7 +7,7 @@
 import type { Scope } from "../../core/event.ts";
 import type { IndexEntry, Lookup } from "../../core/store.ts";
 import { scopeName } from "./append.ts";
-import { indexText, toIndex } from "./index-text.ts";
+import { type IndexParts, indexText, toIndex } from "./index-text.ts";
 import { objectKey } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
@@ -28,7 +28,7 @@ for i, field in ipairs(fields) do
   local pending = o and (o.due or o.dead)
   -- A record that was only ever numbered, by a pass that saw the id, knows nothing.
   found[i] = o and (o.touched or o.index or pending) and
-    { field, o.n, o.index or false, pending and 1 or 0, max(o.touched or 0, tonumber(string.match(lease[field] or '', '%d+$') or 0)) } or 0
+    { field, o.n, o.index and cjson.encode(o.index) or false, pending and 1 or 0, max(o.touched or 0, tonumber(string.match(lease[field] or '', '%d+$') or 0)) } or 0
 end
 return found
 `);
@@ -37,7 +37,7 @@ const record = script(String.raw`
 local scope = demandScope(argument())
 local entries, fields = {}, {}
 for i = 1, number() do
-  entries[i] = { id = argument(), index = argument() }
+  entries[i] = { id = argument(), index = cjson.decode(argument()) }
   fields[i] = fieldOf(scope, entries[i].id)
 end
 load(fields)
@@ -115,7 +115,7 @@ function toLookup(line: Line): Lookup | undefined {
   const [field, n, index, pending, touched] = line;
   return {
     key: objectKey(field, n),
-    index: index === null ? undefined : toIndex(index),
+    index: index === null ? undefined : toIndex(JSON.parse(index) as IndexParts),
     pending: pending === 1,
     touched,
   };

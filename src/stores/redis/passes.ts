@@ -111,7 +111,7 @@ load(fields)
 local found = { last < highest and last or -1 }
 for i, field in ipairs(fields) do
   local o = object[field]
-  if o and not o.due and not o.dead and (o.touched or 0) <= mark and string.sub(o.index or '', 1, 3) == '["p' then
+  if o and not o.due and not o.dead and (o.touched or 0) <= mark and isPresent(o) then
     if #found > limit then
       found[1] = tonumber(places[i]) - 1
       return found

@@ -8,7 +8,7 @@
  *
  * An object's record is JSON, under `<scope>:<id>`. What is nil in Lua is absent:
  *
- * - `n`: its number within the scope; `index`: its IndexEntry as text, which only clients read; `touched`; `notBefore`.
+ * - `n`: its number within the scope; `index`: its IndexEntry, as `index-text.ts` writes it; `touched`; `notBefore`.
  * - Dirty: `lane`, `due` (waiting or leased), `dirty` (since when), `generation`, `attempts` (without that of an open
  *   lease), `lags`, `begun`, `forced` (generation of the last append with force), `origin`, `hint`, `version`, `order`,
  *   `seqs` (its newest events, oldest first), `events` (how many there were), `error`. Given up: the same with `dead`,
@@ -152,6 +152,8 @@ local function nameOf(scope) return newNames[scope] or call('HGET', SCOPE, scope
 local object, lease, changed, numbered = {}, {}, {}, {}
 -- What the indexes held of the objects that have changed.
 local wasWaiting, wasDead, wasPresent = {}, {}, {}
+-- How many more of a scope's objects are present now.
+local present = {}
 
 -- Numbers become text slowly.
 local prefixes = {}
@@ -174,8 +176,12 @@ local function waitingOf(field, o)
   return format('%010d%014d%014d', o.lane, min(o.due, FOREVER), o.dirty) .. idIn(field)
 end
 local function deadOf(field, o) return o.dead and format('%010d%012d', scopeIn(field), o.n) .. idIn(field) end
-local function isPresent(o) return o.index and string.byte(o.index, 3) == 112 end -- ["p
+local function isPresent(o) return o.index and o.index[1] == 'p' end
 
+local function keep(field, record, leased)
+  object[field] = record and cjson.decode(record)
+  lease[field] = leased
+end
 local function load(fields)
   local unknown = {}
   for _, field in ipairs(fields) do
@@ -184,12 +190,8 @@ local function load(fields)
       unknown[#unknown + 1] = field
     end
   end
-  local values = gather('HMGET', OBJECTS, unknown)
-  for i, field in ipairs(unknown) do
-    if values[i] then object[field] = cjson.decode(values[i]) end
-  end
-  values = gather('HMGET', LEASES, unknown)
-  for i, field in ipairs(unknown) do lease[field] = values[i] end
+  local records, leases = gather('HMGET', OBJECTS, unknown), gather('HMGET', LEASES, unknown)
+  for i, field in ipairs(unknown) do keep(field, records[i], leases[i]) end
 end
 
 -- To be called before a record is changed.
@@ -292,7 +294,7 @@ end
 
 -- Makes all writes. The script may go on, and flush again.
 local function flush()
-  local sets, deletes, wakes, present = {}, {}, {}, {}
+  local sets, deletes, wakes = {}, {}, {}
   local gone, come = { [WAITING] = {}, [DEAD] = {} }, { [WAITING] = {}, [DEAD] = {} }
   local function move(key, old, new)
     if old == new then return end
@@ -335,7 +337,7 @@ local function flush()
   if turn then call('HSET', NUMBERS, 'turn', turn) end
   if announce and ARGV[3] ~= '' then call('PUBLISH', ARGV[3], '') end
   object, lease, changed, numbered, created, announce = {}, {}, {}, {}, {}, false
-  wasWaiting, wasDead, wasPresent = {}, {}, {}
+  wasWaiting, wasDead, wasPresent, present = {}, {}, {}, {}
   puts, drops, writes = {}, {}, {}
 end
 
