@@ -33,6 +33,9 @@ for _, one in ipairs(dead) do
 end
 flush()
 
+-- Where a lane stands in its member of the queue: behind the route, a tag, 16 digits and a zero byte.
+local laneStarts = #route + 19
+
 -- Lanes join the queue whose time has come.
 local due = call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'z', '[' .. route .. 'z' .. format('%016d', now) .. '\255', 'LIMIT', 0, ${PROMOTIONS})
 for _, member in ipairs(due) do
@@ -46,14 +49,17 @@ local function front(tag)
   local wanted = next(except) and limit * 2 or limit
   repeat
     local members = call('ZRANGEBYLEX', QUEUE, after, '(' .. route .. tag .. '\255', 'LIMIT', 0, wanted)
-    local scopes = {}
-    for i, member in ipairs(members) do scopes[i] = floor(laneIn(member) / 2) end
+    local scopes, numbers = {}, {}
+    for i, member in ipairs(members) do
+      numbers[i] = tonumber(string.sub(member, laneStarts))
+      scopes[i] = format('%d', floor(numbers[i] / 2))
+    end
     local names = gather('HMGET', SCOPE, scopes)
     for i, member in ipairs(members) do
       local connection = string.match(names[i] or '', '^%Z*%z(%Z*)%z') or ''
       if #found < limit and not except[connection] then
-        found[#found + 1] = { lane = laneIn(member), member = member, connection = connection, taken = 0,
-          fields = format('%d:', scopes[i]) }
+        found[#found + 1] = { lane = numbers[i], member = member, connection = connection, taken = 0,
+          fields = scopes[i] .. ':' }
       end
     end
     after = '(' .. (members[#members] or '')
@@ -62,22 +68,22 @@ local function front(tag)
 end
 
 -- What waits in a lane and is due by then, oldest first, and whether there is more.
-local function fill(lane, dueBy, share)
+local function fill(lane, by, share)
   local prefix = format('%010d', lane.lane)
-  lane.due = call('ZRANGEBYLEX', WAITING, '[' .. prefix, '[' .. prefix .. moment14(max(dueBy, 0)) .. '\255', 'LIMIT', 0, share + 1)
+  lane.due = call('ZRANGEBYLEX', WAITING, '[' .. prefix, '[' .. prefix .. by, 'LIMIT', 0, share + 1)
   lane.more = #lane.due > share
   if lane.more then lane.due[share + 1] = nil end
 end
 
 local function choose(tag, dueBy)
   local lanes = front(tag)
-  local share, found = math.ceil(limit / max(#lanes, 1)), 0
+  local share, found, by = math.ceil(limit / max(#lanes, 1)), 0, moment14(max(dueBy, 0)) .. '\255'
   for _, lane in ipairs(lanes) do
-    fill(lane, dueBy, share)
+    fill(lane, by, share)
     found = found + #lane.due
   end
   for _, lane in ipairs(lanes) do
-    if found < limit and lane.more then fill(lane, dueBy, limit) end
+    if found < limit and lane.more then fill(lane, by, limit) end
     if dueBy < now then lane.more = true end -- what is too young to be taken yet is still there
   end
   -- One of each lane after the other.
