@@ -96,7 +96,7 @@ end
 return lines
 `);
 
-/** An object of which only this is left has expired; so have the leases of the session that had them. */
+/** A scope, as the script counts it. */
 type CountLine = readonly [
   member: string,
   name: string,
