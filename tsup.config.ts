@@ -6,6 +6,7 @@ import { defineConfig } from "tsup";
 // An entry is named after its source file, so that the declarations, which mirror src/, lie beside the code.
 export const entry = {
   index: "src/index.ts",
+  "stores/redis": "src/stores/redis.ts",
   "stores/sqlite": "src/stores/sqlite.ts",
   "sources/hooque": "src/sources/hooque.ts",
   "sources/amqp": "src/sources/amqp.ts",

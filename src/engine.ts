@@ -48,7 +48,7 @@ import type { Schedule } from "./core/scheduler.ts";
 import { SourceRunner } from "./core/source-runner.ts";
 import { drainResult, readStatus, type DrainResult, type EngineStatus } from "./core/status.ts";
 import type { Store } from "./core/store.ts";
-import { createApiClients } from "./http/index.ts";
+import { type ApiClientOptions, createApiClients } from "./http/index.ts";
 import { type Transport, transportDispatcher } from "./http/transport.ts";
 import { createSink } from "./sources/sink.ts";
 import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
@@ -134,6 +134,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       logger,
       maxConcurrent: limits.concurrency,
       dispatcher: transport === undefined ? undefined : transportDispatcher(transport),
+      takePermits: sharedPermits(store, () => this.#lifecycle.ready()),
     });
     const intake = new Intake({
       store,
@@ -479,6 +480,19 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
         "the store survives nothing, so webhooks are answered only once they are handled; use sqliteStore, or a shared store, in production",
     });
   }
+}
+
+/** Only a store that other processes share has permits to hand out. */
+function sharedPermits(
+  store: Store<unknown>,
+  ready: () => Promise<void> | undefined,
+): ApiClientOptions["takePermits"] {
+  const takePermits = store.takePermits?.bind(store);
+  if (takePermits === undefined) return undefined;
+  return async (budget, wanted) => {
+    await ready();
+    return await takePermits(budget, wanted);
+  };
 }
 
 function requireFunction(value: unknown, what: string): void {

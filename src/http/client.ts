@@ -18,6 +18,7 @@ import type { Clock, Random } from "../core/clock.ts";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import type { Hooks, Logger } from "../core/hooks.ts";
 import type { AnyProvider, ApiDefinition, Connection } from "../core/provider.ts";
+import type { PermitGrant, RateBudget } from "../core/store.ts";
 import { abortable } from "./abortable.ts";
 import { type ConnectionState, send, type Shared } from "./connection.ts";
 import { Credentials } from "./credentials.ts";
@@ -42,6 +43,8 @@ export interface ApiClientOptions {
   readonly dispatcher?: Dispatcher | undefined;
   /** Calls at once, per connection, where its provider has no `rateLimit.concurrent`. */
   readonly maxConcurrent: number;
+  /** Hands out permits of configured rates, where other processes share them. @default each process has the whole rate */
+  readonly takePermits?: ((budget: RateBudget, wanted: number) => Promise<PermitGrant>) | undefined;
   /** For the answers kept for conditional requests, in all. @default 33_554_432 (32 MiB) */
   readonly validatorCacheBytes?: number | undefined;
 }
@@ -165,14 +168,20 @@ class Clients implements ApiClients, Shared {
   }
 
   #makeState(key: string, provider: string, id: string): ConnectionState {
-    const { connections, maxConcurrent, providers } = this.#options;
+    const { connections, maxConcurrent, providers, takePermits } = this.#options;
     const api = providers.get(provider)?.api as ApiDefinition<unknown> | undefined;
     return {
       key,
       provider,
       id,
       api,
-      limiter: createLimiter({ rateLimit: api?.rateLimit, maxConcurrent, clock: this.clock }),
+      limiter: createLimiter({
+        rateLimit: api?.rateLimit,
+        maxConcurrent,
+        clock: this.clock,
+        takePermits:
+          takePermits && ((rate, wanted) => takePermits({ provider, connection: id, ...rate }, wanted)),
+      }),
       credentials: new Credentials((how) => connections.get(provider, id, how)),
     };
   }

@@ -8,7 +8,8 @@ import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import type { Clock } from "../core/clock.ts";
 import { TrueupError } from "../core/errors.ts";
 import type { RateLimit } from "../core/provider.ts";
-import { RateGate } from "./rate-gate.ts";
+import { type Gate, RateGate } from "./rate-gate.ts";
+import { SharedGate, type TakePermits } from "./shared-gate.ts";
 
 /** Whose work a call is: `live` for what an event asked for, `repair` for reconciliation. */
 export type Lane = "live" | "repair";
@@ -44,6 +45,8 @@ export interface LimiterOptions {
   /** Where `rateLimit` has no `concurrent`. */
   readonly maxConcurrent: number;
   readonly clock: Clock;
+  /** Where the rate is shared with other processes. */
+  readonly takePermits?: TakePermits | undefined;
 }
 
 export function createLimiter(options: LimiterOptions): Limiter {
@@ -67,7 +70,7 @@ class CallLimiter implements Limiter {
   readonly #concurrent: number;
   readonly #repairShare: number;
   readonly #saturation: number;
-  readonly #gate: RateGate | undefined;
+  readonly #gate: Gate | undefined;
   readonly #lanes: Readonly<Record<Lane, Set<Waiter>>> = { live: new Set(), repair: new Set() };
   #running = 0;
   /** Permits that the gate was asked for. */
@@ -76,14 +79,17 @@ class CallLimiter implements Limiter {
   #repairCredit = 0;
   #closed = false;
 
-  constructor({ rateLimit, maxConcurrent, clock }: LimiterOptions) {
+  constructor({ rateLimit, maxConcurrent, clock, takePermits }: LimiterOptions) {
     this.#concurrent = rateLimit?.concurrent ?? maxConcurrent;
     this.#repairShare = rateLimit?.repairShare ?? 0.5;
     const perMs = rateLimit?.perMs ?? 1_000;
     if (rateLimit?.requests === undefined) {
       this.#saturation = this.#concurrent;
     } else {
-      this.#gate = new RateGate(rateLimit.requests, perMs, clock);
+      this.#gate =
+        takePermits === undefined
+          ? new RateGate(rateLimit.requests, perMs, clock)
+          : new SharedGate(rateLimit.requests, perMs, takePermits, clock);
       this.#saturation = Math.min(this.#concurrent, (rateLimit.requests / perMs) * 1_000);
     }
   }
@@ -181,12 +187,16 @@ class CallLimiter implements Limiter {
       if (count < gate.block && this.#asked > 0) return;
       this.#asked += count;
       startable -= count;
-      gate.take(count, () => this.#granted(gate, count));
+      gate.take(
+        count,
+        (granted) => this.#granted(gate, granted),
+        (missing, error) => this.#refused(missing, error),
+      );
     }
   }
 
   /** Who starts is decided only now, when it can: the permit goes to whoever is first by now. */
-  #granted(gate: RateGate, count: number): void {
+  #granted(gate: Gate, count: number): void {
     this.#asked -= count;
     let unused = count;
     while (unused > 0 && this.#waiting > 0 && this.#running < this.#concurrent) {
@@ -195,6 +205,19 @@ class CallLimiter implements Limiter {
       void this.#startNext().finally(() => gate.seen(start));
     }
     gate.giveBack(unused);
+    this.#pump();
+  }
+
+  /** No permits can be had: so many of those who wait for them are told. */
+  #refused(count: number, error: Error): void {
+    this.#asked -= count;
+    for (let left = count; left > 0 && this.#waiting > 0; left -= 1) {
+      const queue = this.#lanes[this.#nextLane()];
+      const [waiter] = queue;
+      if (waiter === undefined) break;
+      queue.delete(waiter);
+      waiter.refuse(error);
+    }
     this.#pump();
   }
 

@@ -13,14 +13,35 @@ const JOBS_PER_SECOND = 100;
 /** Telling it of permits that came back costs about as much as a job, so that is not done more often than this. */
 const REFILL_MS = 5;
 
+/** Who lets calls start under a configured rate. */
+export interface Gate {
+  /** How many permits to wait for at once. */
+  readonly block: number;
+  /** How many of the permits that are wanted to take at once. */
+  worthAsking(wanted: number): number;
+  /**
+   * Calls back as permits come, until `count` have, with how many; the callback then owns them. `failed` takes the place
+   * of those that cannot come. Neither is called after {@link close}.
+   */
+  take(count: number, granted: (count: number) => void, failed: (count: number, error: Error) => void): void;
+  /** Uses one permit now. */
+  start(): Start | undefined;
+  /** The request that used the permit is answered. */
+  seen(start: Start | undefined): void;
+  /** Takes permits back that nothing was started with. */
+  giveBack(count: number): void;
+  /** Whether forgetting this gate forgets nothing. */
+  idle(): boolean;
+  close(): void;
+}
+
 /**
  * Bottleneck keeps the reservoir of permits and the queue for them. When a permit comes back is ours to say (see
  * {@link SlidingWindow}), since Bottleneck's refresh at intervals lets twice the rate through around each of them.
  *
  * Has no timer while nobody waits, so that an idle limiter keeps no process alive.
  */
-export class RateGate {
-  /** How many permits to wait for at once. */
+export class RateGate implements Gate {
   readonly block: number;
   readonly #reservoir: Bottleneck;
   readonly #window: SlidingWindow;
@@ -39,14 +60,14 @@ export class RateGate {
     this.#clock = clock;
   }
 
-  /** How many of the permits that are wanted to take at once: all that are there, or else a block. */
+  /** All that are there, or else a block. */
   worthAsking(wanted: number): number {
     this.#refill();
     return Math.min(wanted, Math.max(this.#free, this.block));
   }
 
-  /** Calls back once `count` permits are there, which the callback then owns. Never, after {@link close}. */
-  take(count: number, granted: () => void): void {
+  /** Calls back once, when all are there. */
+  take(count: number, granted: (count: number) => void): void {
     this.#waiting += 1;
     this.#free -= count;
     this.#rearm();
@@ -55,24 +76,21 @@ export class RateGate {
       .schedule({ weight: count }, async () => {
         this.#waiting -= 1;
         this.#rearm();
-        granted();
+        granted(count);
       })
       // Only `close` drops jobs, and who waits for them is told by the limiter.
       .catch(() => {});
   }
 
-  /** Uses one permit now. */
   start(): Start {
     return this.#window.start(this.#clock.monotonic());
   }
 
-  /** The request that used the permit is answered. */
   seen(start: Start): void {
     this.#window.seen(start, this.#clock.monotonic());
     this.#rearm();
   }
 
-  /** Takes permits back that nothing was started with. */
   giveBack(count: number): void {
     if (count === 0) return;
     this.#free += count;

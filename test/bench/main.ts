@@ -1,9 +1,10 @@
-/** `npm run bench [-- ingest drain reconcile storm sources] [-- --rounds 5]` */
+/** `npm run bench [-- ingest drain reconcile storm sources queues-postgres queues-redis] [-- --rounds 5]` */
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
 import { ingest } from "./ingest.ts";
 import { queuesPostgres } from "./queues-postgres.ts";
 import { reconcile } from "./reconcile.ts";
+import { queuesRedis } from "./queues-redis.ts";
 import { printRows, type Row } from "./report.ts";
 import { sources } from "./sources.ts";
 import { storm } from "./storm.ts";
@@ -15,6 +16,7 @@ const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = 
   reconcile,
   "queues-postgres": queuesPostgres,
   sources,
+  "queues-redis": queuesRedis,
 };
 
 const { values, positionals } = parseArgs({
