@@ -7,6 +7,12 @@ import { defineConfig } from "tsup";
 export const entry = {
   index: "src/index.ts",
   "stores/sqlite": "src/stores/sqlite.ts",
+  "sources/hooque": "src/sources/hooque.ts",
+  "sources/amqp": "src/sources/amqp.ts",
+  "sources/nats": "src/sources/nats.ts",
+  "sources/redis-streams": "src/sources/redis-streams.ts",
+  "sources/sqs": "src/sources/sqs.ts",
+  "stores/postgres": "src/stores/postgres.ts",
   "testing/index": "src/testing/index.ts",
 };
 

@@ -19,10 +19,10 @@ import type { BatchHandler, Change, Handler } from "./core/change.ts";
 import { sleep, systemClock, systemRandom, type Clock } from "./core/clock.ts";
 import { refuseInsideCommit } from "./core/commit-scope.ts";
 import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core/connections.ts";
+import { DeliveryWatch } from "./core/delivery-watch.ts";
 import { DeadLetters } from "./core/dead-letters.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
-import { toldEvent } from "./core/failure.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
 import { logEvents } from "./core/event-log.ts";
 import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
@@ -39,7 +39,9 @@ import {
 import type { DriftReport, ReconcileReport } from "./core/pass.ts";
 import { Passes, requireMode } from "./core/passes.ts";
 import { Pauses } from "./core/pauses.ts";
+import { withPollers, type Poller } from "./core/poller.ts";
 import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
+import { Redactor } from "./core/redactor.ts";
 import { requireHandler, RouteRegistry } from "./core/registry.ts";
 import type { IdValue, ObjectOf } from "./core/resource.ts";
 import type { Schedule } from "./core/scheduler.ts";
@@ -47,6 +49,7 @@ import { SourceRunner } from "./core/source-runner.ts";
 import { drainResult, readStatus, type DrainResult, type EngineStatus } from "./core/status.ts";
 import type { Store } from "./core/store.ts";
 import { createApiClients } from "./http/index.ts";
+import { type Transport, transportDispatcher } from "./http/transport.ts";
 import { createSink } from "./sources/sink.ts";
 import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
 import { keyvStore } from "./stores/keyv.ts";
@@ -91,15 +94,19 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   readonly #intake: Intake;
   readonly #lifecycle: Lifecycle;
   readonly #passes: Passes;
+  readonly #watch: DeliveryWatch;
   readonly #schedules: Schedule[] = [];
   readonly #hasSources: boolean;
+  readonly #pollers: readonly Poller[];
 
   /** @throws TrueupError `OPTION_INVALID`, naming the option */
-  constructor(options: EngineOptions<Providers, Tx>) {
+  constructor(options: EngineOptions<Providers, Tx>);
+  /** @internal `transport` stands in for the network; `testEngine` hands one in. */
+  constructor(options: EngineOptions<Providers, Tx>, transport: Transport | undefined);
+  constructor(options: EngineOptions<Providers, Tx>, transport?: Transport) {
     const { sources = [] } = options;
     const clock = options.clock ?? systemClock;
     const random = options.random ?? systemRandom;
-    const logger = options.logger ?? stderrLogger((line) => process.stderr.write(line));
     const limits = resolveLimits(options as EngineOptions<readonly AnyProvider[], unknown>);
     const store = (options.store ?? keyvStore()) as Store<unknown>;
     if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
@@ -109,7 +116,14 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       routes.providers,
       clock,
     );
-    const hooks = new Hooks(logger, (event) => toldEvent(event, connections));
+    const redactor = new Redactor({
+      providers: routes.providers,
+      connections,
+      owners: [store, ...sources],
+      secrets: options.secrets,
+    });
+    const logger = redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));
+    const hooks = new Hooks(logger, (event) => redactor.event(event));
     const pauses = new Pauses(store, clock, hooks);
     const apis = createApiClients({
       providers: routes.providers,
@@ -119,6 +133,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       hooks,
       logger,
       maxConcurrent: limits.concurrency,
+      dispatcher: transport === undefined ? undefined : transportDispatcher(transport),
     });
     const intake = new Intake({
       store,
@@ -132,6 +147,9 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const sink = createSink((delivery) => intake.accept(delivery), {
       provider: (name) => routes.providers.get(name),
       findConnection: (provider, id) => connections.find(provider, id),
+      learn: (provider, id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),
+      tell: (error, scope) => redactor.error(error, scope),
+      hooks,
     });
     this.#store = store;
     this.#clock = clock;
@@ -143,10 +161,25 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     this.#pauses = pauses;
     this.#intake = intake;
     this.#hasSources = sources.length > 0;
+    const { sources: runnable, pollers } = withPollers(sources, routes.providers, {
+      store,
+      apis,
+      pauses,
+      clock,
+      random,
+      hooks,
+      limits,
+      ready: () => this.#lifecycle.ready(),
+      connectionsOf: (provider) => this.#lifecycle.connectionsOf(provider),
+      accept: (delivery) => intake.accept(delivery),
+      askForPasses: (provider, connection) => intake.askForPasses(provider, connection),
+    });
+    this.#pollers = pollers;
     this.#lifecycle = new Lifecycle({
       store,
       apis,
       connections,
+      redactor,
       pauses,
       clock,
       random,
@@ -160,12 +193,16 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
         eventTtlMs: limits.eventTtlMs,
         maxEventsPerChange: limits.maxEventsPerChange,
       },
-      sources: new SourceRunner({ sources, sink, clock, random, hooks }),
+      sources: new SourceRunner({ sources: runnable, sink, clock, random, hooks }),
+      pollers,
       schedules: () => this.#schedules,
       onDone: (claim) => intake.done(claim),
-      onStopped: () => intake.close(),
+      onStopped: async () => {
+        intake.close();
+        await this.#watch.flush();
+      },
     });
-    this.#passes = new Passes({ clock, connections, lifecycle: this.#lifecycle });
+    this.#passes = new Passes({ clock, connections, redactor, lifecycle: this.#lifecycle });
     this.deadLetters = new DeadLetters({
       store,
       routes,
@@ -173,6 +210,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       onRevived: () => this.#lifecycle.worker?.wake(),
     });
     logEvents(hooks, logger);
+    this.#watch = new DeliveryWatch({ store, clock, hooks, providers: routes.providers });
   }
 
   /**
@@ -236,6 +274,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       hooks: this.#hooks,
       sink: (delivery) => this.#intake.accept(delivery),
       findConnection: (id) => this.#connections.find(provider, id),
+      learn: (id, secrets) => this.#connections.learn(provider, id, "webhook.verify", secrets),
       accepting: () => this.#lifecycle.accepting,
     });
   }
@@ -332,7 +371,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   }
 
   /**
-   * One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left: for cron jobs and
+   * One bounded slice of work, due schedules and due polls, after which no timer, lease or heartbeat is left: for cron jobs and
    * serverless functions.
    * @param options `timeoutMs` defaults to 10_000
    */
@@ -345,6 +384,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       const { due, leased } = await this.#store.pending(this.#clock.now());
       return due === 0 && leased === 0;
     });
+    await this.#watch.flush();
     return drainResult(await this.#store.pending(this.#clock.now()));
   }
 
@@ -378,6 +418,9 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   async forget(provider: Providers[number]["name"], connection: string): Promise<void> {
     refuseInsideCommit("forget");
     await this.#lifecycle.ready();
+    const polling = this.#pollers.filter((poller) => poller.provider === provider);
+    await Promise.all(polling.map((poller) => poller.forget(connection)));
+    await this.#watch.forget({ provider, connection });
     await this.#store.forget(provider, connection);
     this.#connections.forget(provider, connection);
     this.#apis.forget(provider, connection);
@@ -387,7 +430,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   async status(): Promise<EngineStatus> {
     refuseInsideCommit("status");
     await this.#lifecycle.ready();
-    return readStatus(this.#store, this.#clock, this.#lifecycle.started);
+    return readStatus(this.#store, this.#clock, this.#lifecycle.started, this.#watch);
   }
 
   /** Listens to an event of {@link EventMap}. @returns what takes it back */

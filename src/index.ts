@@ -18,6 +18,7 @@ export type {
 export type { EngineOptions, Connections } from "./core/options.ts";
 export type { StartOptions } from "./core/lifecycle.ts";
 export type { DrainResult, EngineStatus, RouteStatus } from "./core/status.ts";
+export type { Arrival, DeliveryStatus, SourceKind } from "./core/delivery-health.ts";
 export type { AdoptRow } from "./core/adopt.ts";
 export type { DeadLetter, DeadLetterPage, DeadLetterQuery, DeadLetters } from "./core/dead-letters.ts";
 
@@ -72,9 +73,12 @@ export type {
   RawDelivery,
   Sink,
   Source,
+  SourceEnvironment,
   Verifier,
   WebhookDelivery,
 } from "./core/source.ts";
+export { pollSource } from "./core/poll-source.ts";
+export type { PollArguments, PollResult, PollSourceOptions } from "./core/poll-source.ts";
 export type { Clock, Random } from "./core/clock.ts";
 export type { RetryPolicy } from "./core/retry.ts";
 
@@ -126,6 +130,20 @@ export type {
 } from "./http/index.ts";
 
 export type { Receiver } from "./sources/webhook/receiver.ts";
+export { relay } from "./sources/relay.ts";
+export type { Relay, RelayOptions } from "./sources/relay.ts";
+export { queueSource } from "./sources/queue/source.ts";
+export type {
+  DriverEnvironment,
+  MessageHeaders,
+  Nack,
+  QueueConnection,
+  QueueDriver,
+  QueueMessage,
+} from "./sources/queue/driver.ts";
+export type { Envelope } from "./sources/queue/envelope.ts";
+export type { DriverDefaults, QueueSourceOptions } from "./sources/queue/options.ts";
+export type { QueuePublisher } from "./sources/queue/publisher.ts";
 export type { GhostSignatureOptions } from "./signatures/ghost.ts";
 export { ghostSignature } from "./signatures/ghost.ts";
 export type { GithubSignatureOptions } from "./signatures/github.ts";

@@ -20,7 +20,7 @@ const files: SourceFile[] = globSync("src/**/*.ts", { cwd: root }).map((name) =>
 }));
 const packages = Object.keys({
   ...packageJson.dependencies,
-  ...("peerDependencies" in packageJson ? (packageJson.peerDependencies as Record<string, string>) : {}),
+  ...packageJson.peerDependencies,
 });
 const publicEntries: string[] = Object.values(entry);
 

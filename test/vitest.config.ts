@@ -19,6 +19,7 @@ export default defineConfig({
   resolve: { alias: aliases },
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/services-setup.ts"],
     // Processes, not threads: what a file leaves open (databases, sockets, process-wide handlers) ends with it.
     pool: "forks",
     // Node 22 warns that node:sqlite is experimental. That is known, and not worth a line in every file.

@@ -17,7 +17,8 @@ export interface ApiRequest {
   readonly method?: string | undefined;
   /** Relative to the provider's `baseUrl`, with or without a leading slash; or an absolute URL below it. */
   readonly path: string;
-  readonly query?: Query | undefined;
+  /** Text is a query as it stands in a link, with its question mark. */
+  readonly query?: Query | string | undefined;
   readonly headers?: Headers | undefined;
   /** An object is sent as JSON, a string or bytes as they are. */
   readonly body?: unknown;
@@ -70,6 +71,8 @@ export interface ApiCall {
   readonly lane: LaneKind;
   /** Hears the `Date` header of each answer, in milliseconds since the epoch. */
   readonly onServerDate?: ((epochMs: number) => void) | undefined;
+  /** Hears of each answer as it came: 304 where the caller is given what was kept. */
+  readonly onAnswer?: ((answer: { readonly status: number; readonly headers: Headers }) => void) | undefined;
 }
 
 /** One connection's side of the API client, as the worker and the reconciler use it. */

@@ -8,8 +8,10 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
+import type { MaybePromise } from "./maybe-promise.ts";
 import type { Connections } from "./options.ts";
 import type { AnyProvider, Connection } from "./provider.ts";
+import { textsIn } from "./secrets.ts";
 
 export const DEFAULT_CONNECTION = "default";
 
@@ -29,6 +31,9 @@ interface Kept {
   until: number;
   /** What was found last; while a look-up is under way, what the one before it found. */
   known: Connection | undefined;
+  settled: boolean;
+  /** Secrets beside its credentials, by where they came up. */
+  readonly learned: Map<string, readonly string[]>;
 }
 
 export class ConnectionRegistry {
@@ -47,24 +52,32 @@ export class ConnectionRegistry {
   }
 
   /**
-   * A connection with checked credentials; `undefined` where the user knows none of this id. Callers at the same time
-   * share one look-up.
-   * @throws TrueupError `CREDENTIALS_INVALID`, or what `connections.get` threw
+   * A connection with checked credentials, at once where it is known; `undefined` where the user knows none of this id.
+   * Callers at the same time share one look-up.
+   * @throws TrueupError `CREDENTIALS_INVALID`, or what `connections.get` threw; by rejecting
    */
   find(
     provider: string,
     id: string,
     options: { readonly refresh: boolean } = { refresh: false },
-  ): Promise<Connection | undefined> {
-    const key = JSON.stringify([provider, id]);
+  ): MaybePromise<Connection | undefined> {
+    const key = keyOf(provider, id);
     const kept = this.#kept.get(key) ?? this.#unproven.get(key);
-    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now()) return kept.found;
+    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now())
+      return kept.settled ? kept.known : kept.found;
     const found = this.#look(provider, id, options.refresh);
-    const entry: Kept = { found, until: this.#clock.now() + KEEP_MS, known: kept?.known };
+    const entry: Kept = {
+      found,
+      until: this.#clock.now() + KEEP_MS,
+      known: kept?.known,
+      learned: kept?.learned ?? new Map<string, readonly string[]>(),
+      settled: false,
+    };
     this.#keep(key, entry);
     found.then(
       (connection) => {
         entry.known = connection;
+        entry.settled = true;
         // Not where it was forgotten or looked up again meanwhile.
         if (this.#kept.get(key) === entry || this.#unproven.get(key) === entry) this.#keep(key, entry);
       },
@@ -98,24 +111,28 @@ export class ConnectionRegistry {
   }
 
   forget(provider: string, id: string): void {
-    const key = JSON.stringify([provider, id]);
+    const key = keyOf(provider, id);
     this.#kept.delete(key);
     this.#unproven.delete(key);
   }
 
-  /** Replaces credentials of a connection in a text that leaves the process (I12). Waits for no look-up. */
-  async redact(provider: string, id: string, text: string): Promise<string> {
-    return this.redactor(provider, id)?.(text) ?? text;
+  /**
+   * What is secret about a connection: its credentials as they were found last, and what was learned in its use. Waits
+   * for no look-up.
+   */
+  secrets(provider: string, id: string): ReadonlySet<string> {
+    const kept = this.#kept.get(keyOf(provider, id));
+    const secrets = textsIn(kept?.known?.credentials);
+    for (const texts of kept?.learned.values() ?? []) for (const text of texts) secrets.add(text);
+    return secrets;
   }
 
-  /** The same for many texts; `undefined` where no secret is known. */
-  redactor(provider: string, id: string): ((text: string) => string) | undefined {
-    const known = this.#kept.get(JSON.stringify([provider, id]))?.known;
-    if (known === undefined) return undefined;
-    // The longest first: one secret may begin another, whose rest would be left standing.
-    const secrets = [...secretsIn(known.credentials)].toSorted((a, b) => b.length - a.length);
-    if (secrets.length === 0) return undefined;
-    return (text) => secrets.reduce((t, secret) => t.replaceAll(secret, "[redacted]"), text);
+  /**
+   * Notes secrets that came up in the use of a connection: what the provider's functions made for it.
+   * @param what where they came up: what was noted for that before is forgotten
+   */
+  learn(provider: string, id: string, what: string, secrets: readonly string[]): void {
+    this.#kept.get(keyOf(provider, id))?.learned.set(what, secrets);
   }
 
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
@@ -136,29 +153,6 @@ export class ConnectionRegistry {
   }
 }
 
-/** Short strings are more likely flags than secrets, and replacing them would garble every message. */
-const SHORTEST_SECRET = 6;
-
-/** Without a schema, credentials may be anything: an SDK's client with circles in it, say. */
-function secretsIn(
-  credentials: unknown,
-  secrets = new Set<string>(),
-  visited = new Set<object>(),
-): Set<string> {
-  if (typeof credentials === "string") {
-    for (const spelling of spellings(credentials)) {
-      if (spelling.length >= SHORTEST_SECRET) secrets.add(spelling);
-    }
-  } else if (typeof credentials === "object" && credentials !== null && !visited.has(credentials)) {
-    visited.add(credentials);
-    for (const member of Object.values(credentials)) secretsIn(member, secrets, visited);
-  }
-  return secrets;
-}
-
-/** A secret as it stands in a message: as it is, in JSON, in a URL; a key of several lines also line by line. */
-function spellings(secret: string): string[] {
-  const lines = secret.includes("\n") ? secret.split(/[\r\n]+/) : [];
-  const inUrl = secret.isWellFormed() ? [encodeURIComponent(secret), encodeURI(secret)] : [];
-  return [secret, JSON.stringify(secret).slice(1, -1), ...inUrl, ...lines];
+function keyOf(provider: string, id: string): string {
+  return `${provider.length}:${provider}${id}`;
 }

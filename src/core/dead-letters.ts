@@ -42,7 +42,7 @@ export interface DeadLetterPage {
 export interface DeadLetterOptions {
   readonly store: Store<unknown>;
   readonly routes: RouteRegistry;
-  readonly ready: () => Promise<void>;
+  readonly ready: () => Promise<void> | undefined;
   /** Work may have become claimable. */
   readonly onRevived: () => void;
 }

@@ -17,8 +17,17 @@ export function logEvents(hooks: Hooks, logger: Logger): void {
   hooks.on("source.failed", ({ source, error, retryInMs }) =>
     logger.warn({ source, error, retryInMs }, `source ${source} failed: ${error.message}`),
   );
+  hooks.on("poll.failed", ({ error, ...feed }) =>
+    logger.warn({ ...feed, error }, `polling ${feed.source} failed: ${error.message}`),
+  );
   hooks.on("connection.paused", (pause) =>
     logger.warn(pause, `connection ${pause.provider}/${pause.connection} is paused: ${pause.reason}`),
+  );
+  hooks.on("webhooks.quiet", (quiet) =>
+    logger.warn(
+      quiet,
+      `no event of ${quiet.provider}/${quiet.connection} came while passes found ${quiet.missed} changes: is its webhook still on?`,
+    ),
   );
   hooks.on("deletes.suppressed", (held) =>
     logger.warn(

@@ -131,16 +131,27 @@ function refusedAsBatch(error: Error): boolean {
 }
 
 /**
- * What an object from outside is evidence of.
+ * What an object from outside is evidence of. A promise only where its schema needs one: a list has a million rows.
  * @throws SchemaError, or TrueupError `ID_MISMATCH`
  */
-export async function checkedEvidence(
+export function checkedEvidence(
   resource: AnyResource,
   raw: unknown,
   shape: "fetch" | "row",
   expected?: ObjectRef,
-): Promise<Evidence & { kind: "object" }> {
-  const object: unknown = await validate(resource.schema, raw);
+): (Evidence & { kind: "object" }) | Promise<Evidence & { kind: "object" }> {
+  const object: unknown = validate(resource.schema, raw);
+  return object instanceof Promise
+    ? object.then((output: unknown) => acceptedEvidence(resource, output, shape, expected))
+    : acceptedEvidence(resource, object, shape, expected);
+}
+
+function acceptedEvidence(
+  resource: AnyResource,
+  object: unknown,
+  shape: "fetch" | "row",
+  expected: ObjectRef | undefined,
+): Evidence & { kind: "object" } {
   const evidence = objectEvidence(resource, object, shape);
   if (expected !== undefined) {
     const id = idOfObject(resource, object);
@@ -167,13 +178,20 @@ export function idOfObject(resource: AnyResource, object: unknown): string {
 /** Keys come from outside too, and both path and message of an issue may repeat them. */
 const MAX_TEXT_LENGTH = 500;
 
-/** @throws SchemaError with the path of the first issue */
-export async function validate<Schema extends StandardSchemaV1>(
+/**
+ * The schema's output; a promise only where the schema needs one.
+ * @throws SchemaError with the path of the first issue
+ */
+export function validate<Schema extends StandardSchemaV1>(
   schema: Schema,
   value: unknown,
-): Promise<StandardSchemaV1.InferOutput<Schema>> {
-  const pending = schema["~standard"].validate(value);
-  const result = pending instanceof Promise ? await pending : pending;
+): StandardSchemaV1.InferOutput<Schema> | Promise<StandardSchemaV1.InferOutput<Schema>> {
+  const result = schema["~standard"].validate(value);
+  return result instanceof Promise ? result.then(outputOf) : outputOf(result);
+}
+
+/** @throws SchemaError */
+function outputOf<Output>(result: StandardSchemaV1.Result<Output>): Output {
   if (result.issues === undefined) return result.value;
   const [first] = result.issues;
   const path = pathText(first?.path ?? []).slice(0, MAX_TEXT_LENGTH);

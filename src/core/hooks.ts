@@ -35,12 +35,43 @@ export interface EventMap {
     readonly ignored: number;
     readonly error: Error | undefined;
   };
-  /** A webhook request was refused before anything was read from it (401, 413, …). */
+  /** A webhook request or a queue's message was refused before anything was read from it (401, 413, …). */
   "delivery.refused": {
     readonly provider: string;
+    /** Whose it seems to be, where that is a connection that exists; nothing has proved it. */
+    readonly connection?: string | undefined;
+    /** What a webhook is answered; of a queue's message, what it would have been answered as a webhook. */
     readonly status: number;
     readonly code: string;
     /** Why, where there is more to say than the code; never sent back. */
+    readonly error: Error | undefined;
+  };
+
+  /** A page of a feed was asked for. `notModified`: each request for it was answered 304. */
+  poll: ConnectionRef & {
+    readonly source: string;
+    readonly events: number;
+    readonly notModified: boolean;
+    readonly durationMs: number;
+    readonly error: Error | undefined;
+  };
+  /** A feed could not be polled, or its page not be recorded. The cursor stays, and the page is asked for again. */
+  "poll.failed": ConnectionRef & {
+    readonly source: string;
+    readonly error: Error;
+    readonly retryInMs: number;
+  };
+  /**
+   * The broker was not told what became of a queue's message, and will deliver it again: this process held it for too
+   * long, or cannot reach the broker. What was recorded stays; the repeat is a duplicate.
+   */
+  "delivery.unsettled": {
+    readonly source: string;
+    readonly provider: string;
+    /** The broker's id of the message. */
+    readonly id: string | undefined;
+    /** `"stale"`: its time was up before work on it began. */
+    readonly reason: "stale" | "lease-lost" | "failed";
     readonly error: Error | undefined;
   };
 
@@ -80,7 +111,8 @@ export interface EventMap {
   /** The lease was lost while working; another holder deals with the object. Nothing was written. */
   "change.lost": { readonly ref: ObjectRef };
 
-  "pass.started": PassRef & { readonly resumed: boolean };
+  /** `backfill`: what it hands over is no news that an event should have told; the first pass, or `handle: "all"`. */
+  "pass.started": PassRef & { readonly resumed: boolean; readonly backfill: boolean };
   "pass.page": PassRef & { readonly page: number; readonly listed: number; readonly differing: number };
   "pass.finished": PassRef & {
     readonly complete: boolean;
@@ -101,11 +133,28 @@ export interface EventMap {
   "connection.paused": ConnectionRef & { readonly until: number | null; readonly reason: string };
   "connection.resumed": ConnectionRef;
 
+  /**
+   * Passes find changes of which neither a webhook nor a queue has told anything, for an hour at least: the provider
+   * may have switched the webhook off. Told once, until an event comes.
+   */
+  "webhooks.quiet": ConnectionRef & {
+    /** Changes in that time that only passes found. */
+    readonly missed: number;
+    /** When the last event came, or, where none is known of, when this process began to count. */
+    readonly quietSince: number;
+    readonly lastEventAt: number | undefined;
+  };
+
   "source.failed": { readonly source: string; readonly error: Error; readonly retryInMs: number };
   /** Something is wrong that stopped nothing. `code` is an ErrorCode or a word of this list's texts. */
   warning: { readonly code: string; readonly message: string; readonly scope?: Partial<Scope> | undefined };
   /** Something failed in the background: housekeeping, a heartbeat, a store that cannot be reached. */
-  error: { readonly error: Error; readonly during: string };
+  error: {
+    readonly error: Error;
+    readonly during: string;
+    /** Whose, where that is known. */
+    readonly scope?: { readonly [Name in keyof Scope]?: Scope[Name] | undefined } | undefined;
+  };
 }
 
 export interface ChangeFacts {

@@ -8,7 +8,14 @@ import { batcher } from "./batcher.ts";
 import { sleep, type Clock } from "./clock.ts";
 import { refuseInsideCommit } from "./commit-scope.ts";
 import { TrueupError } from "./errors.ts";
-import { dedupeKey, validateEvent, type ObjectRef, type Origin, type ValidEvent } from "./event.ts";
+import {
+  dedupeKey,
+  validateEvent,
+  WHOLE_RESOURCE,
+  type ObjectRef,
+  type Origin,
+  type ValidEvent,
+} from "./event.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { AnyProvider } from "./provider.ts";
@@ -25,13 +32,22 @@ export interface IntakeOptions {
   readonly hooks: Hooks;
   readonly limits: Limits;
   /** Opens the store if it is not open yet. */
-  readonly ready: () => Promise<void>;
+  readonly ready: () => Promise<void> | undefined;
   /** Something of this route became dirty. */
   readonly onAccepted: (route: Route) => void;
 }
 
 /** After this the sender may try again, in milliseconds. */
 const RETRY_AFTER_MS = 5_000;
+
+const NOTHING = { accepted: 0, duplicates: 0, ignored: 0 } as const;
+
+interface Reading {
+  readonly provider: AnyProvider;
+  readonly entries: AppendEntry[];
+  readonly touched: ReadonlySet<Route>;
+  readonly ignored: number;
+}
 
 export class Intake {
   readonly #options: IntakeOptions;
@@ -56,30 +72,38 @@ export class Intake {
    * @throws TrueupError `EVENT_INVALID`, `STORE_FULL`, `STORE_FAILED`; then nothing was recorded
    */
   async accept(delivery: EventDelivery): Promise<Outcome> {
-    const { hooks } = this.#options;
-    const told = { provider: delivery.provider, connection: delivery.connection, origin: delivery.origin };
+    const { onAccepted, ready, store } = this.#options;
     try {
-      const outcome = await this.#accept(delivery);
-      hooks.emit("delivery", { ...told, ...outcome, error: outcome.error });
-      return outcome;
+      const { provider, entries, touched, ignored } = this.#read(delivery);
+      if (entries.length === 0) return this.#tell(delivery, { ...NOTHING, status: "ignored", ignored });
+      const opening = ready();
+      if (opening !== undefined) await opening;
+      const results = await this.#append(entries);
+      for (const route of touched) onAccepted(route);
+      const outcome = outcomeOf(results, ignored);
+      const safe =
+        store.guarantees.durability !== "none" ||
+        (await this.#handled(entries, results, provider.ackTimeoutMs));
+      return this.#tell(delivery, safe ? outcome : tooLate(outcome));
     } catch (thrown) {
       const error = asError(thrown);
       // What is no event never will be; what the store could not take now, it may take later.
       const status = error instanceof TrueupError && error.code === "EVENT_INVALID" ? "rejected" : "retry";
-      hooks.emit("delivery", {
-        ...told,
-        status,
-        accepted: 0,
-        duplicates: 0,
-        ignored: 0,
-        error,
-      });
+      this.#tell(delivery, { ...NOTHING, status, error });
       throw error;
     }
   }
 
-  async #accept(delivery: EventDelivery): Promise<Outcome> {
-    const { limits, routes, ready, store } = this.#options;
+  #tell({ provider, connection, origin }: EventDelivery, outcome: Outcome): Outcome {
+    const { hooks } = this.#options;
+    if (hooks.has("delivery"))
+      hooks.emit("delivery", { provider, connection, origin, ...outcome, error: outcome.error });
+    return outcome;
+  }
+
+  /** What a delivery asks the store to record. */
+  #read(delivery: EventDelivery): Reading {
+    const { limits, routes } = this.#options;
     const provider = routes.providers.get(delivery.provider);
     if (provider === undefined)
       throw new TrueupError("OPTION_INVALID", `no provider is named "${delivery.provider}"`);
@@ -115,19 +139,7 @@ export class Intake {
         );
       }
     }
-    if (entries.length === 0) return { status: "ignored", accepted: 0, duplicates: 0, ignored };
-    await ready();
-    const results = await this.#append(entries);
-    for (const route of touched) this.#options.onAccepted(route);
-    const accepted = results.filter((result) => result.status === "accepted").length;
-    const outcome: Outcome = {
-      status: accepted > 0 ? "accepted" : "duplicate",
-      accepted,
-      duplicates: results.length - accepted,
-      ignored,
-    };
-    if (store.guarantees.durability !== "none") return outcome;
-    return (await this.#handled(entries, results, provider.ackTimeoutMs)) ? outcome : tooLate(outcome);
+    return { provider, entries, touched, ignored };
   }
 
   /** Marks objects dirty that must be fetched and handled whatever happens (`engine.trigger`). */
@@ -143,6 +155,25 @@ export class Intake {
     if (entries.length === 0) return;
     await this.#append(entries);
     this.#options.onAccepted(route);
+  }
+
+  /** Asks for full passes, whatever `onHint` says, over all that a provider lists (a feed has lost its place). */
+  async askForPasses(provider: string, connection: string): Promise<void> {
+    const { onAccepted, ready, routes } = this.#options;
+    const listed = routes
+      .all()
+      .filter((route) => route.provider.name === provider && route.resource.list !== undefined);
+    if (listed.length === 0) return;
+    await ready();
+    await this.#append(
+      listed.map((route): AppendEntry => ({
+        ref: { provider, connection, resource: route.resourceName, id: WHOLE_RESOURCE },
+        origin: "poll",
+        lane: "live",
+        force: true,
+      })),
+    );
+    for (const route of listed) onAccepted(route);
   }
 
   /** Work on this claim is over: whoever waited for it may answer. */
@@ -197,13 +228,13 @@ export class Intake {
     const order = versionOrder(stored.version ?? null);
     return {
       ref,
-      ...(event.id === undefined ? undefined : { dedupeKey: dedupeKey(ref, event.id) }),
+      dedupeKey: event.id === undefined ? undefined : dedupeKey(ref, event.id),
       event: stored,
       origin,
       lane: "live",
       hint: stored.hint,
       version: stored.version,
-      ...(order === null ? undefined : { versionOrder: order }),
+      versionOrder: order ?? undefined,
     };
   }
 
@@ -242,6 +273,13 @@ export class Intake {
     for (const unregister of registered) unregister();
     return inTime;
   }
+}
+
+function outcomeOf(results: readonly AppendResult[], ignored: number): Outcome {
+  let accepted = 0;
+  for (const { status } of results) if (status === "accepted") accepted += 1;
+  const duplicates = results.length - accepted;
+  return { status: accepted > 0 ? "accepted" : "duplicate", accepted, duplicates, ignored };
 }
 
 function tooLate(outcome: Outcome): Outcome {

@@ -5,10 +5,12 @@
  */
 
 import { sleep } from "./clock.ts";
+import type { ConnectionRegistry } from "./connections.ts";
 import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
-import { Scheduler, type Schedule } from "./scheduler.ts";
+import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
+import type { Poller } from "./poller.ts";
 import type { Route, RouteRegistry } from "./registry.ts";
 import { asError } from "./retry.ts";
 import { Shift, type ShiftOptions } from "./shift.ts";
@@ -17,12 +19,14 @@ import type { SourceRunner } from "./source-runner.ts";
 import { Worker } from "./worker.ts";
 
 export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
+  readonly connections: ConnectionRegistry;
   readonly environment: StoreEnvironment;
   readonly routes: RouteRegistry;
   readonly sources: SourceRunner;
+  readonly pollers: readonly Poller[];
   readonly schedules: () => readonly Schedule[];
   /** Called when the engine stops, after the last work has ended. */
-  readonly onStopped: () => void;
+  readonly onStopped: () => Promise<void>;
 }
 
 export interface StartOptions {
@@ -42,6 +46,7 @@ const REGAIN = 0.5;
 export class Lifecycle {
   readonly #options: LifecycleOptions;
   #opened: Promise<void> | undefined;
+  #isOpen = false;
   #shift: Promise<Shift> | undefined;
   #ending: Promise<void> = Promise.resolve();
   #holders = 0;
@@ -57,6 +62,7 @@ export class Lifecycle {
   #stopping: Promise<void> | undefined;
   readonly #stop = new AbortController();
   #cancelSweep = () => {};
+  #unsubscribe = () => {};
 
   constructor(options: LifecycleOptions) {
     this.#options = options;
@@ -80,17 +86,30 @@ export class Lifecycle {
     return this.#stop.signal;
   }
 
-  /** Opens the store, once; again after a failure. */
-  ready(): Promise<void> {
+  /** Opens the store, once; again after a failure. `undefined`: it is open. */
+  ready(): Promise<void> | undefined {
     if (this.#stopping !== undefined) return Promise.reject(stopped());
+    if (this.#isOpen) return undefined;
     if (this.#opened === undefined) {
-      const opened = this.#options.store.open(this.#options.environment);
+      const opened = this.#open();
       this.#opened = opened;
-      opened.catch(() => {
-        if (this.#opened === opened) this.#opened = undefined;
-      });
+      opened.then(
+        () => (this.#isOpen = true),
+        () => {
+          if (this.#opened === opened) this.#opened = undefined;
+        },
+      );
     }
     return this.#opened;
+  }
+
+  async #open(): Promise<void> {
+    const { environment, redactor, store } = this.#options;
+    try {
+      await store.open(environment);
+    } catch (thrown) {
+      throw redactor.error(asError(thrown), {}); // drivers quote what they connect by
+    }
   }
 
   /** Runs with the right to work on the store, which all callers share. */
@@ -125,6 +144,8 @@ export class Lifecycle {
     this.#work = { shift, worker };
     this.#worker = worker;
     worker.start();
+    // Work that other processes bring; without it, the worker would find it at its next poll.
+    this.#unsubscribe = this.#options.store.subscribe?.(() => worker.wake()) ?? (() => {});
     shift.ended.signal.addEventListener("abort", () => void this.#regain(), { once: true });
     this.#sweepLater();
   }
@@ -133,6 +154,7 @@ export class Lifecycle {
   async #endWork(): Promise<void> {
     const work = this.#work;
     if (work === undefined) return;
+    this.#unsubscribe();
     await work.worker.stop();
     if (this.#work !== work) return; // another caller was first
     this.#work = undefined;
@@ -154,18 +176,25 @@ export class Lifecycle {
       random,
       schedules: schedules(),
       connectionsOf: (provider) => this.connectionsOf(provider),
-      runPass: (route, scope, mode, signal) => this.#scheduledPass(route, scope, mode, signal),
+      runPass: (route, scope, mode, run) => this.#scheduledPass(route, scope, mode, run),
     });
   }
 
-  async #scheduledPass(route: Route, scope: Scope, mode: PassMode, signal: AbortSignal): Promise<void> {
-    await this.inShift((shift) =>
-      shift.reconciler.reconcile(route, scope, {
-        mode,
-        handle: "changed",
-        signal: AbortSignal.any([signal, shift.ended.signal]),
-      }),
-    );
+  #scheduledPass(
+    route: Route,
+    scope: Scope,
+    mode: PassMode,
+    { signal, isDue }: ScheduledRun,
+  ): Promise<boolean> {
+    return this.inShift((shift) => {
+      const either = AbortSignal.any([signal, shift.ended.signal]);
+      return shift.reconciler.reconcileIfDue(
+        route,
+        scope,
+        { mode, handle: "changed", signal: either },
+        isDue,
+      );
+    });
   }
 
   /** All connections of a provider: the user's list, and those that the store has heard of. */
@@ -206,7 +235,7 @@ export class Lifecycle {
           route,
           { provider, connection, resource },
           {
-            mode: route.resource.onHint,
+            mode: claim.forced ? "full" : route.resource.onHint,
             handle: "changed",
             signal,
           },
@@ -236,7 +265,7 @@ export class Lifecycle {
   }
 
   /**
-   * One bounded slice of work and due schedules, after which no timer, lease or heartbeat is left. One at a time:
+   * One bounded slice of work, due schedules and due polls, after which no timer, lease or heartbeat is left. One at a time:
    * callers during a slice, which may be about to end, share the next.
    */
   tick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
@@ -260,8 +289,10 @@ export class Lifecycle {
       worker.start();
       const timer = new AbortController();
       const late = sleep(clock, timeoutMs, timer.signal).catch(() => {});
+      const polling = new AbortController();
+      const polled = this.#pollDue(polling.signal);
       try {
-        await Promise.race([scheduler.runDue(), late]);
+        await Promise.race([Promise.all([scheduler.runDue(), polled]), late]);
         while (
           !this.#stop.signal.aborted &&
           clock.monotonic() < deadline &&
@@ -272,7 +303,8 @@ export class Lifecycle {
         await this.#sweep(); // one slice: who only ticks has no other housekeeping
       } finally {
         this.#worker = undefined;
-        const over = Promise.all([scheduler.stop(stopped()), worker.stop()]);
+        polling.abort(stopped());
+        const over = Promise.all([scheduler.stop(stopped()), worker.stop(), polled]);
         await Promise.race([over, late]);
         // What is still in flight at the deadline goes back as it came, unless somebody else needs the shift.
         if (!worker.quiet && shift.holders === 1) shift.abort(stopped());
@@ -280,6 +312,19 @@ export class Lifecycle {
         timer.abort();
       }
     });
+  }
+
+  async #pollDue(signal: AbortSignal): Promise<void> {
+    const { hooks, pollers } = this.#options;
+    const one = async (poller: Poller) => {
+      try {
+        await poller.runDue(AbortSignal.any([signal, this.#stop.signal]));
+      } catch (thrown) {
+        if (!signal.aborted)
+          hooks.emit("error", { error: asError(thrown), during: `polling ${poller.name}` });
+      }
+    };
+    await Promise.all(pollers.map(one));
   }
 
   /** Stops intake, claims no more, waits for what is in flight, and at the deadline aborts it. Idempotent. */
@@ -305,8 +350,8 @@ export class Lifecycle {
     await Promise.all([this.#scheduler?.stop(reason), this.#endWork()]);
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
+    await Promise.race([this.#options.onStopped(), deadline]);
     late.abort();
-    this.#options.onStopped();
     await apis.close();
     if (this.#opened === undefined) return;
     await this.#opened

@@ -128,7 +128,8 @@ async function readPage(
   const unreadable: Error[] = [];
   for (const [i, item] of checked.items.entries()) {
     if (i % ROWS_A_TURN === ROWS_A_TURN - 1) await new Promise((resolve) => setImmediate(resolve));
-    const row = resource.listItems === "summary" ? summaryRow(item) : await objectRow(resource, item);
+    const read = resource.listItems === "summary" ? summaryRow(item) : objectRow(resource, item);
+    const row = read instanceof Promise ? await read : read;
     if (row instanceof Error) unreadable.push(row);
     else rows.set(row.id, row);
   }
@@ -187,16 +188,28 @@ function summaryRow(item: unknown): Row | Error {
   }
 }
 
-async function objectRow(resource: AnyResource, item: unknown): Promise<Row | Error> {
+/** A promise only where the schema needs one. */
+function objectRow(resource: AnyResource, item: unknown): Row | Error | Promise<Row | Error> {
   try {
-    const evidence = await checkedEvidence(resource, item, "row");
-    return { id: idOfObject(resource, evidence.object), kind: "object", evidence };
+    const evidence = checkedEvidence(resource, item, "row");
+    if (!(evidence instanceof Promise)) return acceptedRow(resource, evidence);
+    return evidence
+      .then((made) => acceptedRow(resource, made))
+      .catch((thrown: unknown) => refusedRow(resource, item, thrown));
   } catch (thrown) {
-    const error = asError(thrown);
-    try {
-      return { id: objectIdText(resource.idOf(item)), kind: "refused", error };
-    } catch {
-      return error;
-    }
+    return refusedRow(resource, item, thrown);
+  }
+}
+
+function acceptedRow(resource: AnyResource, evidence: Evidence & { kind: "object" }): Row {
+  return { id: idOfObject(resource, evidence.object), kind: "object", evidence };
+}
+
+function refusedRow(resource: AnyResource, item: unknown, thrown: unknown): Row | Error {
+  const error = asError(thrown);
+  try {
+    return { id: objectIdText(resource.idOf(item)), kind: "refused", error };
+  } catch {
+    return error;
   }
 }

@@ -46,6 +46,11 @@ export interface EngineOptions<
   readonly concurrency?: number | undefined;
   /** @default { attempts: 10, minDelayMs: 1_000, maxDelayMs: 900_000 } */
   readonly retry?: Given<RetryPolicy> | undefined;
+  /**
+   * Texts that must never be told, beside those that the engine knows of itself (credentials, the secrets of signature
+   * schemes, API headers): what verifiers and sources of your own keep secret.
+   */
+  readonly secrets?: readonly string[] | undefined;
   /** As pino. @default warnings and errors to stderr */
   readonly logger?: Logger | undefined;
   /** How long event ids and events are kept, in milliseconds. Longer than any provider's redelivery. @default 7 days */

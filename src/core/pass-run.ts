@@ -9,7 +9,7 @@ import type { ApiClients } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import type { Deadlines } from "./deadline.ts";
 import { sweepDeletes } from "./delete-sweep.ts";
-import { HttpError, TrueupError } from "./errors.ts";
+import { TrueupError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { Hooks, PassRef } from "./hooks.ts";
@@ -20,6 +20,7 @@ import {
   newCycle,
   parsePassRecord,
   passKey,
+  refusesCursor,
   sumCounts,
   type CompletedPass,
   type PassCounts,
@@ -124,12 +125,14 @@ export class PassRun {
     const { clock, hooks } = this.#parts;
     const began = clock.monotonic();
     let state = await this.#begin();
-    hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed });
+    const backfill =
+      this.#request.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
+    hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed, backfill });
     let complete: boolean;
     try {
       complete = await this.#toTheEnd(state);
     } catch (thrown) {
-      if (!this.#resumed || !expiredCursor(thrown)) throw thrown;
+      if (!this.#resumed || !refusesCursor(thrown)) throw thrown;
       // A cursor does not live for ever. Nothing is lost: the pass begins anew, and says so.
       hooks.emit("warning", {
         code: "CURSOR_EXPIRED",
@@ -403,18 +406,22 @@ export class PassRun {
 
 /** How far a complete pass of any mode has got, in milliseconds since the epoch by the provider's clock. */
 export async function lastWatermark(store: Store<unknown>, scope: Scope): Promise<number | undefined> {
-  const records = await Promise.all(
-    (["incremental", "full"] as const).map(async (mode) =>
-      parsePassRecord(await store.getCheckpoint(passKey(scope, mode))),
-    ),
-  );
+  const records = await passRecords(store, scope);
   const watermarks = records.flatMap((record) =>
     record.last?.watermark == null ? [] : [record.last.watermark],
   );
   return watermarks.length === 0 ? undefined : Math.max(...watermarks);
 }
 
-/** What APIs answer to a cursor that they do not know any more. */
-function expiredCursor(thrown: unknown): boolean {
-  return thrown instanceof HttpError && [400, 404, 410, 422].includes(thrown.status);
+/** Whether any pass over the scope was complete, of either mode. */
+async function completedBefore(store: Store<unknown>, scope: Scope): Promise<boolean> {
+  return (await passRecords(store, scope)).some((record) => record.last !== null);
+}
+
+function passRecords(store: Store<unknown>, scope: Scope): Promise<PassRecord[]> {
+  return Promise.all(
+    (["incremental", "full"] as const).map(async (mode) =>
+      parsePassRecord(await store.getCheckpoint(passKey(scope, mode))),
+    ),
+  );
 }

@@ -6,6 +6,7 @@
  */
 
 import type { Clock } from "./clock.ts";
+import { HttpError } from "./errors.ts";
 import type { Scope } from "./event.ts";
 import type { Route } from "./registry.ts";
 import { connectionKey } from "./store.ts";
@@ -141,8 +142,55 @@ export function sumCounts(a: PassCounts, b: PassCounts): PassCounts {
   return sum;
 }
 
+/**
+ * Reads a checkpoint. One that cannot be read, or is of another shape, counts as none: the pass begins anew and lists
+ * more than it would have to, where failing would end all passes of the scope.
+ */
 export function parsePassRecord(text: string | undefined): PassRecord {
-  return text === undefined ? { current: null, last: null } : (JSON.parse(text) as PassRecord);
+  let record: unknown;
+  try {
+    record = JSON.parse(text ?? "null");
+  } catch {
+    record = null;
+  }
+  const { current, last } = (record ?? {}) as Partial<PassRecord>;
+  return { current: isPassState(current) ? current : null, last: isCompletedPass(last) ? last : null };
+}
+
+function isPassState(state: unknown): state is PassState {
+  const {
+    startedAt,
+    startMark,
+    pageSize,
+    since,
+    watermark,
+    cursor,
+    phase,
+    sweptTo,
+    unreadable,
+    counts,
+    cycle,
+  } = (state ?? {}) as Partial<PassState>;
+  return (
+    [startedAt, startMark, pageSize, cycle?.steps, cycle?.limit].every(Number.isFinite) &&
+    [since, watermark].every((at) => at === null || Number.isFinite(at)) &&
+    [cursor, sweptTo, cycle?.anchor].every((at) => at === null || typeof at === "string") &&
+    (phase === "list" || phase === "listed") &&
+    typeof unreadable === "boolean" &&
+    areCounts(counts)
+  );
+}
+
+function isCompletedPass(pass: unknown): pass is CompletedPass {
+  const { startedAt, finishedAt, watermark, counts } = (pass ?? {}) as Partial<CompletedPass>;
+  const times = [startedAt, finishedAt, watermark ?? 0];
+  return watermark !== undefined && times.every(Number.isFinite) && areCounts(counts);
+}
+
+function areCounts(counts: Partial<PassCounts> | undefined): boolean {
+  return (Object.keys(emptyCounts()) as (keyof PassCounts)[]).every((name) =>
+    Number.isFinite(counts?.[name]),
+  );
 }
 
 /** The reports of all connections of a route, added up. */
@@ -191,6 +239,11 @@ function spanOf(reports: readonly Span[], clock: Clock): Span {
   const times = reports.flatMap(({ startedAt, finishedAt }) => [startedAt.getTime(), finishedAt.getTime()]);
   if (times.length === 0) times.push(clock.now()); // a provider without connections
   return { startedAt: new Date(Math.min(...times)), finishedAt: new Date(Math.max(...times)) };
+}
+
+/** What APIs answer to a cursor that they do not know any more. They answer it to other mistakes too. */
+export function refusesCursor(thrown: unknown): boolean {
+  return thrown instanceof HttpError && [400, 404, 410, 422].includes(thrown.status);
 }
 
 /** Finds that a list runs in a circle, remembering one cursor only (Brent's algorithm). */

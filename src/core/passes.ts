@@ -13,7 +13,9 @@ import type { Lifecycle } from "./lifecycle.ts";
 import { positive } from "./options.ts";
 import { type DriftReport, mergeDrift, mergeReports, type PassMode, type ReconcileReport } from "./pass.ts";
 import { requireList } from "./reconciler.ts";
+import type { Redactor } from "./redactor.ts";
 import { requireHandler, type Route } from "./registry.ts";
+import { asError } from "./retry.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { Shift } from "./shift.ts";
 
@@ -27,6 +29,7 @@ export interface PassesOptions {
   readonly clock: Clock;
   readonly connections: ConnectionRegistry;
   readonly lifecycle: Lifecycle;
+  readonly redactor: Redactor;
 }
 
 export class Passes {
@@ -86,7 +89,7 @@ export class Passes {
     options: VerifyOptions,
     run: (shift: Shift, scope: Scope, signal: AbortSignal) => Promise<Report>,
   ): Promise<Report[]> {
-    const { lifecycle } = this.#options;
+    const { lifecycle, redactor } = this.#options;
     await lifecycle.ready();
     const scopes = await this.#scopesOf(route, options.connection);
     const permits = new Semaphore(CONNECTIONS_AT_ONCE);
@@ -97,6 +100,8 @@ export class Passes {
           await permits.acquire();
           try {
             return await run(shift, scope, both);
+          } catch (thrown) {
+            throw redactor.error(asError(thrown), scope);
           } finally {
             permits.release();
           }

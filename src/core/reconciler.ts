@@ -16,11 +16,17 @@ import { PassRun, type PassParts, type PassRequest } from "./pass-run.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Route } from "./registry.ts";
 import { afterFailure, asError, codeOf } from "./retry.ts";
-import type { ScopeLocks } from "./scope-lock.ts";
+import { BUSY, type ScopeLocks } from "./scope-lock.ts";
+import type { Lock } from "./store.ts";
 
 export interface ReconcilerOptions extends PassParts {
   readonly pauses: Pauses;
   readonly locks: ScopeLocks;
+}
+
+interface Pass {
+  readonly ref: PassRef;
+  readonly run: (lock: Lock, signal: AbortSignal) => Promise<ReconcileReport>;
 }
 
 export class Reconciler {
@@ -30,21 +36,58 @@ export class Reconciler {
     this.#options = options;
   }
 
-  /** Runs a pass to its end, or until its signal aborts; one at a time for each scope. */
-  async reconcile(route: Route, scope: Scope, request: PassRequest): Promise<ReconcileReport> {
+  /** Runs a pass to its end, or until its signal aborts; one at a time for each scope, over all processes. */
+  reconcile(route: Route, scope: Scope, request: PassRequest): Promise<ReconcileReport> {
+    const { locks } = this.#options;
+    const pass = this.#passOf(route, scope, request);
+    return this.#told(pass, route, request, () => locks.run(passLock(scope), request.signal, pass.run));
+  }
+
+  /**
+   * The same for passes that many processes have on their schedules: one that another holder is at is not waited for,
+   * only to be run once more; and whether it is still due is asked once the lock is held.
+   * @returns whether it ran
+   */
+  async reconcileIfDue(
+    route: Route,
+    scope: Scope,
+    request: PassRequest,
+    isDue: () => Promise<boolean>,
+  ): Promise<boolean> {
+    const { locks } = this.#options;
+    const pass = this.#passOf(route, scope, request);
+    const result = await this.#told(pass, route, request, () =>
+      locks.tryRun(passLock(scope), request.signal, async (lock, signal) =>
+        (await isDue()) ? pass.run(lock, signal) : BUSY,
+      ),
+    );
+    return result !== BUSY;
+  }
+
+  #passOf(route: Route, scope: Scope, request: PassRequest): Pass {
     requireList(route, request.mode);
-    const { hooks, locks } = this.#options;
-    const pass: PassRef = { ...scope, mode: request.mode, purpose: "reconcile" };
+    const ref: PassRef = { ...scope, mode: request.mode, purpose: "reconcile" };
+    return {
+      ref,
+      run: (lock, signal) =>
+        new PassRun(this.#options, { route, scope, request, pass: ref, lock, signal }).run(),
+    };
+  }
+
+  /** Runs, and tells of what failed. */
+  async #told<T>(
+    { ref }: Pass,
+    route: Route,
+    { mode, signal }: PassRequest,
+    run: () => Promise<T>,
+  ): Promise<T | ReconcileReport> {
     try {
-      return await locks.run(passLock(scope), request.signal, (lock, signal) =>
-        new PassRun(this.#options, { route, scope, request, pass, lock, signal }).run(),
-      );
+      return await run();
     } catch (thrown) {
       const error = asError(thrown);
-      if (request.signal.aborted && error === request.signal.reason)
-        return this.#notBegun(route, scope, request.mode);
-      hooks.emit("pass.failed", { ...pass, error });
-      await this.#pauseFor(scope, error);
+      if (signal.aborted && error === signal.reason) return this.#notBegun(route, ref, mode);
+      this.#options.hooks.emit("pass.failed", { ...ref, error });
+      await this.#pauseFor(ref, error);
       throw error;
     }
   }

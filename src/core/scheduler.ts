@@ -28,13 +28,22 @@ export interface SchedulerOptions {
   readonly schedules: readonly Schedule[];
   /** All connections of a provider, the user's and the store's. */
   readonly connectionsOf: (provider: string) => Promise<readonly string[]>;
-  readonly runPass: (route: Route, scope: Scope, mode: PassMode, signal: AbortSignal) => Promise<void>;
+  /** @returns false when it did not run: another holder is at it, or it is not due any more */
+  readonly runPass: (route: Route, scope: Scope, mode: PassMode, run: ScheduledRun) => Promise<boolean>;
+}
+
+export interface ScheduledRun {
+  readonly signal: AbortSignal;
+  /** To be asked when nobody else can be at it any more. */
+  readonly isDue: () => Promise<boolean>;
 }
 
 /** Passes at once, over all routes and connections. */
 const PASSES_AT_ONCE = 4;
 /** How soon a pass that left no checkpoint runs again, where its interval is longer. */
 const LEAST_MS = 1_000;
+/** How soon a pass is looked at again that another holder was at, who may have died since. */
+const BUSY_MS = 10_000;
 /** How often connections are looked up anew. */
 const LOOK_MS = 60_000;
 /** Runs are spread over this part of their interval, so that a thousand connections do not start together. */
@@ -160,11 +169,7 @@ export class Scheduler {
     if (!this.#permits.tryAcquire()) await this.#permits.acquire();
     try {
       if (this.#stopped.signal.aborted) return;
-      const last = await this.#lastStart(scope, schedule.mode);
-      if (last !== undefined && last + schedule.everyMs > clock.now()) {
-        job.nextAt = this.#after(last, schedule); // another process ran it meanwhile
-        return;
-      }
+      if (!(await this.#isDue(job))) return; // another process ran it meanwhile
       const paused = (await store.pauses()).find(
         (pause) => pause.provider === scope.provider && pause.connection === scope.connection,
       );
@@ -172,8 +177,16 @@ export class Scheduler {
         job.nextAt = paused.until ?? clock.now() + LOOK_MS;
         return;
       }
-      await runPass(schedule.route, scope, schedule.mode, this.#stopped.signal);
+      const { signal } = this.#stopped;
+      const ran = await runPass(schedule.route, scope, schedule.mode, {
+        signal,
+        isDue: () => this.#isDue(job),
+      });
       job.failures = 0;
+      if (!ran) {
+        if (await this.#isDue(job)) job.nextAt = clock.now() + Math.min(schedule.everyMs, BUSY_MS);
+        return;
+      }
       const start = await this.#lastStart(scope, schedule.mode);
       // A pass that left no checkpoint (its connection was forgotten meanwhile) must not run in a hot loop.
       const anew = clock.now() + Math.min(schedule.everyMs, LEAST_MS);
@@ -186,6 +199,15 @@ export class Scheduler {
     } finally {
       this.#permits.release();
     }
+  }
+
+  /** Whether nobody ran it within its interval; where somebody did, its next time is set. */
+  async #isDue(job: Job): Promise<boolean> {
+    const { schedule, scope } = job;
+    const last = await this.#lastStart(scope, schedule.mode);
+    if (last === undefined || last + schedule.everyMs <= this.#options.clock.now()) return true;
+    job.nextAt = this.#after(last, schedule);
+    return false;
   }
 
   async #nextAt(scope: Scope, schedule: Schedule): Promise<number> {

@@ -18,6 +18,9 @@ export interface ScopeLockOptions {
 /** How often a waiting caller asks for a lock that another process holds. */
 const ASK_AGAIN_MS = 500;
 
+/** What {@link ScopeLocks.tryRun} answers where it did not run. */
+export const BUSY = Symbol("busy");
+
 export class ScopeLocks {
   readonly #options: ScopeLockOptions;
   /** Holders in this process, so that callers here wait for each other without asking the store. */
@@ -45,7 +48,25 @@ export class ScopeLocks {
       signal.throwIfAborted();
       await Promise.race([this.#held.get(name), aborted(signal)]);
     }
-    const turn = this.#runHeld(name, signal, run);
+    return this.#inTurn(name, async () => this.#runHeld(await this.#take(name, signal), signal, run));
+  }
+
+  /** As {@link run}, but does not wait: `BUSY` where another holder is at it, here or in another process. */
+  async tryRun<T>(
+    name: string,
+    signal: AbortSignal,
+    run: (lock: Lock, signal: AbortSignal) => Promise<T>,
+  ): Promise<T | typeof BUSY> {
+    if (this.#held.has(name)) return BUSY;
+    const { store, ttlMs } = this.#options;
+    return this.#inTurn(name, async () => {
+      const lock = await store.lock(name, ttlMs);
+      return lock === undefined ? BUSY : this.#runHeld(lock, signal, run);
+    });
+  }
+
+  async #inTurn<T>(name: string, run: () => Promise<T>): Promise<T> {
+    const turn = run();
     const ended = turn.then(
       () => undefined,
       () => undefined,
@@ -59,12 +80,12 @@ export class ScopeLocks {
   }
 
   async #runHeld<T>(
-    name: string,
+    lock: Lock,
     signal: AbortSignal,
     run: (lock: Lock, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { clock, store, ttlMs } = this.#options;
-    const lock = await this.#take(name, signal);
+    const { name } = lock;
     const lost = new AbortController();
     let held = true;
     let cancel = () => {};

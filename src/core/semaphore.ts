@@ -7,6 +7,8 @@
 export class Semaphore {
   readonly #waiting: (() => void)[] = [];
   #free: number;
+  /** Hears when a permit is free again that nobody waited for. */
+  onFree: () => void = () => {};
 
   constructor(permits: number) {
     this.#free = permits;
@@ -32,7 +34,11 @@ export class Semaphore {
 
   release(): void {
     const next = this.#waiting.shift();
-    if (next === undefined) this.#free += 1;
-    else next();
+    if (next !== undefined) {
+      next();
+      return;
+    }
+    this.#free += 1;
+    this.onFree();
   }
 }

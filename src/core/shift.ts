@@ -7,13 +7,13 @@
 
 import type { ApiClients } from "./api.ts";
 import type { Clock, Random } from "./clock.ts";
-import type { ConnectionRegistry } from "./connections.ts";
 import { Deadlines } from "./deadline.ts";
 import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
+import type { Redactor } from "./redactor.ts";
 import { Reconciler } from "./reconciler.ts";
 import type { Route } from "./registry.ts";
 import { asError } from "./retry.ts";
@@ -28,7 +28,7 @@ import { Verifier } from "./verifier.ts";
 export interface ShiftOptions {
   readonly store: Store<unknown>;
   readonly apis: ApiClients;
-  readonly connections: ConnectionRegistry;
+  readonly redactor: Redactor;
   readonly pauses: Pauses;
   readonly clock: Clock;
   readonly random: Random;

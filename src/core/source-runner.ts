@@ -43,11 +43,12 @@ export class SourceRunner {
   async #keepRunning(source: Source): Promise<void> {
     const { clock, hooks, random, sink } = this.#options;
     const { signal } = this.#stop;
+    const environment = { clock, random, emit: hooks.emit.bind(hooks) } as const;
     for (let failures = 1; !signal.aborted; failures += 1) {
       const startedAt = clock.monotonic();
       let error: Error;
       try {
-        await source.run(sink, signal);
+        await source.run(sink, signal, environment);
         if (signal.aborted) return;
         error = new Error(`source "${source.name}" ended by itself`);
       } catch (thrown) {

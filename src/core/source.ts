@@ -5,7 +5,9 @@
  * @module
  */
 
+import type { Clock, Random } from "./clock.ts";
 import type { Origin, SyncEvent } from "./event.ts";
+import type { Hooks } from "./hooks.ts";
 
 /**
  * What became of a delivery. `accepted`, `duplicate` and `ignored` are acked, `rejected` is rejected (it can never be
@@ -89,9 +91,20 @@ export interface Sink {
   (deliveries: readonly (EventDelivery | RawDelivery)[]): Promise<readonly Outcome[]>;
 }
 
+/** What the engine lends a source while it runs. */
+export interface SourceEnvironment {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Tells the engine's listeners. */
+  readonly emit: Hooks["emit"];
+}
+
 /** A long-running source. The life of the promise is the life of the source. */
 export interface Source {
   readonly name: string;
-  /** Runs until the signal aborts. A rejection is reported, and the source is started again with backoff. */
-  run(sink: Sink, signal: AbortSignal): Promise<void>;
+  /**
+   * Runs until the signal aborts. A rejection is reported, and the source is started again with backoff.
+   * @param environment the engine's time and chance; absent where somebody other than an engine runs the source
+   */
+  run(sink: Sink, signal: AbortSignal, environment?: SourceEnvironment): Promise<void>;
 }

@@ -5,6 +5,8 @@
  */
 
 import type { Clock } from "./clock.ts";
+import type { DeliveryStatus } from "./delivery-health.ts";
+import type { DeliveryWatch } from "./delivery-watch.ts";
 import type { FailureRecord, Pause, Pending, RouteCounts, Store, StoreGuarantees } from "./store.ts";
 
 export interface RouteStatus {
@@ -31,6 +33,8 @@ export interface EngineStatus {
   readonly deadLetters: number;
   readonly routes: readonly RouteStatus[];
   readonly pauses: readonly Pause[];
+  /** How events arrive, for each connection; of a thousand connections at most. */
+  readonly deliveries: readonly DeliveryStatus[];
 }
 
 export interface DrainResult {
@@ -50,6 +54,7 @@ export async function readStatus(
   store: Store<unknown>,
   clock: Clock,
   started: boolean,
+  watch: DeliveryWatch,
 ): Promise<EngineStatus> {
   const [counts, pauses] = await Promise.all([store.counts(), store.pauses()]);
   const routes = counts.map((row) => routeStatus(row, pauses, clock.now()));
@@ -60,6 +65,7 @@ export async function readStatus(
     deadLetters: routes.reduce((sum, route) => sum + route.deadLetters, 0),
     routes,
     pauses,
+    deliveries: await watch.status(counts),
   };
 }
 

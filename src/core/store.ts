@@ -267,7 +267,10 @@ export interface WorkSession<Tx = never> {
   /** Proves that this process lives. False: another has taken over, and every lease of this session is void. */
   heartbeat(): Promise<boolean>;
 
-  /** Gives up the session. Claims that are still open become due at once, their attempt not counted. */
+  /**
+   * Gives up the session. Claims that are still open become due at once, their attempt not counted. Where that cannot be
+   * recorded it rejects, and may be called again; who works next does not wait for it, and takes it for dead.
+   */
   release(): Promise<void>;
 }
 

@@ -7,16 +7,16 @@
 
 import type { HandlerTask } from "./change.ts";
 import type { Clock, Random } from "./clock.ts";
-import type { ConnectionRegistry } from "./connections.ts";
 import type { Deadlines } from "./deadline.ts";
 import { TrueupError } from "./errors.ts";
 import { describeRef } from "./event.ts";
-import { failureRecord, toldError } from "./failure.ts";
+import { failureRecord } from "./failure.ts";
 import type { FetchResult, Fetcher } from "./fetcher.ts";
 import { batchHandling, singleHandling, type Handling, type HandlingContext } from "./handling.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
+import type { Redactor } from "./redactor.ts";
 import type { Route } from "./registry.ts";
 import { afterFailure, asError, codeOf, isUnanswered, type AfterFailure } from "./retry.ts";
 import type { Semaphore } from "./semaphore.ts";
@@ -35,7 +35,7 @@ export interface TaskRunnerOptions {
   readonly fetchSlots: Semaphore;
   readonly pauses: Pauses;
   readonly guard: ShrinkGuard;
-  readonly connections: ConnectionRegistry;
+  readonly redactor: Redactor;
   readonly clock: Clock;
   readonly random: Random;
   readonly hooks: Hooks;
@@ -229,7 +229,7 @@ export class TaskRunner {
           ...kept,
           due: (await this.#pause(claim, after, error)) ? now : now + limits.retry.minDelayMs,
           attempts: attempt - 1,
-          error: await this.#record(claim, error),
+          error: this.#record(claim, error),
         });
         return { kind: "failed", error };
       case "retry": {
@@ -238,7 +238,7 @@ export class TaskRunner {
           ...kept,
           due: now + after.delayMs,
           attempts,
-          error: await this.#record(claim, error),
+          error: this.#record(claim, error),
         });
         hooks.emit("change.failed", { ref, attempt, retryInMs: after.delayMs, error });
         return { kind: "failed", error };
@@ -248,7 +248,7 @@ export class TaskRunner {
           claim,
           kind: "dead",
           begun: kept.begun,
-          error: await this.#record(claim, error),
+          error: this.#record(claim, error),
         });
         if (outcome === "lost") return this.#lost(claim);
         this.#over(route, claim, outcome, undefined);
@@ -319,9 +319,9 @@ export class TaskRunner {
     );
   }
 
-  #record(claim: Claim, error: Error): Promise<FailureRecord> {
-    const { clock, connections } = this.#options;
-    return failureRecord(error, claim.ref, connections, clock.now());
+  #record(claim: Claim, error: Error): FailureRecord {
+    const { clock, redactor } = this.#options;
+    return failureRecord(error, claim.ref, redactor, clock.now());
   }
 
   #handlingOf(route: Route): Handling {
@@ -340,7 +340,7 @@ export class TaskRunner {
       commitTimeoutMs: limits.commitTimeoutMs,
       afterCommit: async ({ claim }, error) =>
         hooks.emit("error", {
-          error: toldError(error, claim.ref, this.#options.connections),
+          error: this.#options.redactor.error(error, claim.ref),
           during: `the handler of ${describeRef(claim.ref)}, after its commit`,
         }),
     };

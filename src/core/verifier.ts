@@ -45,7 +45,7 @@ export class Verifier {
     try {
       const key = passKey(scope, "verify");
       return await locks.run(`${key}:lock`, signal, async (lock, held) => {
-        hooks.emit("pass.started", { ...pass, resumed: false });
+        hooks.emit("pass.started", { ...pass, resumed: false, backfill: false });
         const began = clock.monotonic();
         const drift = await this.#compare(route, scope, key, lock, held);
         const durationMs = clock.monotonic() - began;

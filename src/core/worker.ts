@@ -70,6 +70,8 @@ export class Worker {
   }
 
   start(): void {
+    // Passes fetch under the same slots: what waits for one here is not told of their end otherwise.
+    this.#options.fetchSlots.onFree = () => this.#wakeUp?.();
     this.#running ??= this.#run();
   }
 
@@ -238,7 +240,9 @@ export class Worker {
   }
 
   async #untilDue(): Promise<number> {
-    const { clock, limits, store } = this.#options;
+    const { clock, fetchSlots, limits, store } = this.#options;
+    // While no slot is free, nothing that is due can be claimed; the end of a fetch wakes.
+    if (fetchSlots.free === 0) return limits.pollMs;
     const routes = this.#lanes
       // Work of a connection that was passed over is due all the time; the end of what keeps it busy wakes its lane.
       .filter((lane) => unitsFree(lane) > 0 && !lane.passedOver)

@@ -5,9 +5,10 @@
  * @module
  */
 
-import type { ApiCall, ApiResponse, Headers } from "../core/api.ts";
+import type { ApiCall, ApiResponse, Headers, Query } from "../core/api.ts";
 import { HttpError, RateLimitError, TrueupError } from "../core/errors.ts";
 import type { ApiDefinition, Connection, ResponseClass } from "../core/provider.ts";
+import { secretMembers, secretSegments } from "../core/secrets.ts";
 import { abortable } from "./abortable.ts";
 import type { ConnectionState, Prepared, Shared } from "./connection.ts";
 import { type Answer, exchange, isRedirect, isTrueupError, named, provesUnsent } from "./exchange.ts";
@@ -59,11 +60,12 @@ export class Attempt {
 
   /** @throws {@link Repeatable} and {@link Refused} for its callers; otherwise as `ApiClient` promises */
   async perform(): Promise<ApiResponse<unknown>> {
-    const { api, connection, prepared, state } = this.#options;
+    const { api, connection, prepared, shared, state } = this.#options;
     const { request } = prepared;
     const baseUrl = typeof api.baseUrl === "function" ? api.baseUrl(connection) : api.baseUrl;
     const base = parseBase(baseUrl, state.provider);
     const headers = await this.#headers();
+    shared.learn(state, "api.baseUrl", secretSegments(base.path));
     let target = resolveTarget(base, request.path, request.query);
     for (let hops = 0; ; hops += 1) {
       const hop = this.#conditionally(target, headers);
@@ -80,14 +82,17 @@ export class Attempt {
 
   /** Made for each attempt, since some are signed with the time. */
   async #headers(): Promise<Headers> {
-    const { api, call, connection, prepared } = this.#options;
+    const { api, call, connection, prepared, shared, state } = this.#options;
     const fromProvider =
       typeof api.headers === "function"
         ? await abortable(Promise.resolve(api.headers(connection)), call.signal)
         : api.headers;
     const contentType = prepared.body?.contentType;
     const fromBody = contentType === undefined ? undefined : { "content-type": contentType };
-    return mergeHeaders(DEFAULT_HEADERS, fromBody, fromProvider, prepared.request.headers);
+    const headers = mergeHeaders(DEFAULT_HEADERS, fromBody, fromProvider, prepared.request.headers);
+    shared.learn(state, "api.headers", secretMembers(headers));
+    shared.learn(state, "api.query", secretMembers(queryMembers(prepared.request.query)));
+    return headers;
   }
 
   #conditionally(target: Target, headers: Headers): Hop {
@@ -138,6 +143,7 @@ export class Attempt {
       const answer = await state.limiter.run(observed, call);
       const date = serverDate(answer.headers);
       if (date !== undefined) call.onServerDate?.(date);
+      call.onAnswer?.({ status: answer.status, headers: answer.headers });
       return answer;
     } catch (error) {
       if (!isTrueupError(error) || (error.code !== "NETWORK" && error.code !== "API_TIMEOUT")) throw error;
@@ -185,7 +191,9 @@ export class Attempt {
       throw this.#failure(verdict, error, headers, override === "retry" || isIdempotent(prepared.method));
     }
     if (undecodable !== undefined) throw undecodable;
-    if (key !== undefined && status === 200) shared.validators.keep(key, state.key, headers, bytes);
+    // An empty body is kept by nobody: it was cut off, most likely, and each 304 would bring it back.
+    if (key !== undefined && status === 200 && data !== undefined)
+      shared.validators.keep(key, state.key, headers, bytes);
     return { status, headers, data, url: target.href };
   }
 
@@ -218,6 +226,10 @@ export class Attempt {
   #name(target: Target): string {
     return `${this.#options.state.provider}: ${this.#options.prepared.method} ${target.label}`;
   }
+}
+
+function queryMembers(query: Query | string | undefined): Query {
+  return typeof query === "string" ? Object.fromEntries(new URLSearchParams(query)) : (query ?? {});
 }
 
 /** How one hop is asked for. */

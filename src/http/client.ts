@@ -31,6 +31,8 @@ export interface ApiClientOptions {
   /** Finds a connection, cached and checked. `refresh` passes the cache by, after the provider refused the credentials. */
   readonly connections: {
     get(provider: string, id: string, options: { readonly refresh: boolean }): Promise<Connection>;
+    /** Hears of secrets that requests carry (I12). */
+    learn?(provider: string, id: string, what: string, secrets: readonly string[]): void;
   };
   readonly clock: Clock;
   readonly random: Random;
@@ -107,6 +109,10 @@ class Clients implements ApiClients, Shared {
     const agent = this.#agent;
     this.#agent = undefined;
     await (await agent)?.close();
+  }
+
+  learn(state: ConnectionState, what: string, secrets: readonly string[]): void {
+    this.#options.connections.learn?.(state.provider, state.id, what, secrets);
   }
 
   async dispatcher(): Promise<Dispatcher> {

@@ -26,6 +26,8 @@ export interface Shared {
   readonly logger: Logger;
   readonly validators: ValidatorCache;
   dispatcher(): Promise<Dispatcher>;
+  /** Notes secrets that a request of this connection carries. */
+  learn(state: ConnectionState, what: string, secrets: readonly string[]): void;
 }
 
 /** One connection, and what is remembered of it. */

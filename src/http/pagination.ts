@@ -10,7 +10,9 @@
 import type { ApiResponse, Context, Headers, Query } from "../core/api.ts";
 import { TrueupError } from "../core/errors.ts";
 import type { IdValue, ListArguments, Page } from "../core/resource.ts";
+import { isSecretName, textsIn } from "../core/secrets.ts";
 import { nextTarget } from "./link-header.ts";
+import { appendQuery } from "./query.ts";
 
 /** A resource's `list`. */
 export type ListFunction = (args: ListArguments, context: Context) => Promise<Page>;
@@ -41,6 +43,9 @@ export interface LinkPagesOptions extends PagesOptions<ListArguments> {
  * Follows links: the `Link` header's `rel="next"` (RFC 8288), or one in the body. The link carries the query of the next
  * page. It must lead below the provider's `baseUrl`, or the next page is refused with `PATH_REFUSED`.
  *
+ * A cursor is stored. So of a link that leads to the list's own path only the query is kept, and no parameter that is a
+ * credential: what `query` gives for it is sent again with each page.
+ *
  * @example
  * list: linkPages({ path: "issues", query: ({ since, limit }) => ({ since, per_page: limit }) })
  * @example
@@ -48,13 +53,14 @@ export interface LinkPagesOptions extends PagesOptions<ListArguments> {
  */
 export function linkPages(options: LinkPagesOptions): ListFunction {
   return async (args, context) => {
-    const response =
-      args.cursor === undefined
-        ? await requestPage(options, args, context)
-        : await context.api.request({ path: args.cursor, headers: options.headers });
+    const response = await requestLinked(options, args, context);
     const link =
       options.next === undefined ? nextTarget(response.headers["link"]) : options.next(response.data);
-    return pageOf(options, response, link == null || link === "" ? undefined : absoluteLink(link, response));
+    const next =
+      link == null || link === ""
+        ? undefined
+        : linkCursor(absoluteLink(link, response), response.url, options, args, context);
+    return pageOf(options, response, next);
   };
 }
 
@@ -153,15 +159,12 @@ export function offsetPages(options: OffsetPagesOptions): ListFunction {
 }
 
 function requestPage<Args extends ListArguments>(
-  { path, query, headers }: PagesOptions<Args>,
+  options: PagesOptions<Args>,
   args: Args,
   context: Context,
 ): Promise<ApiResponse<Data>> {
-  return context.api.request<Data>({
-    path: typeof path === "function" ? path(args, context) : path,
-    query: query?.(args),
-    headers,
-  });
+  const { query, headers } = options;
+  return context.api.request<Data>({ path: pathOf(options, args, context), query: query?.(args), headers });
 }
 
 function pageOf<Args extends ListArguments>(
@@ -181,7 +184,70 @@ function pageOf<Args extends ListArguments>(
   return { items: rows as unknown[], deleted: deleted?.(data), asOf: asOf?.(data), next };
 }
 
-/** A cursor is stored and comes back much later, so it has to stand for itself. */
+function requestLinked(
+  options: LinkPagesOptions,
+  args: ListArguments,
+  context: Context,
+): Promise<ApiResponse<Data>> {
+  const { cursor } = args;
+  if (cursor === undefined) return requestPage(options, args, context);
+  const { headers } = options;
+  const secret = secretQuery(options, args, context);
+  if (!cursor.startsWith("?")) return context.api.request({ path: cursor, query: secret, headers });
+  const query = appendQuery(cursor, secret);
+  return context.api.request({ path: pathOf(options, firstOf(args), context), query, headers });
+}
+
+/** What the next page is asked for by, as it is stored: without secrets as far as they can be told (I12). */
+function linkCursor(
+  link: string,
+  page: string,
+  options: LinkPagesOptions,
+  args: ListArguments,
+  context: Context,
+): string {
+  const [target = "", ...rest] = link.split("?");
+  const given = secretQuery(options, args, context);
+  const credentials = textsIn(context.connection.credentials);
+  const pairs = rest
+    .join("?")
+    .split("&")
+    .filter((pair) => {
+      const [name = "", value = ""] = [...new URLSearchParams(pair)][0] ?? [];
+      return !Object.hasOwn(given, name) && !(value !== "" && credentials.has(value));
+    });
+  const query = rest.length === 0 ? "" : `?${pairs.join("&")}`;
+  // After a redirect the page's own path is not the one that was asked for: then the link has to stand for itself.
+  const asked = pathOf(options, firstOf(args), context).replace(/^\/+/, "");
+  const own = query !== "" && target === page.split("?", 1)[0] && target.endsWith(`/${asked}`);
+  return own ? query : `${target}${query}`;
+}
+
+/** The parameters of `query` that are secret by their name, or that are credentials. */
+function secretQuery(options: LinkPagesOptions, args: ListArguments, context: Context): Query {
+  const credentials = textsIn(context.connection.credentials);
+  const query = Object.entries(options.query?.(firstOf(args)) ?? {});
+  return Object.fromEntries(
+    query.filter(
+      ([name, value]) =>
+        value !== undefined && value !== null && (isSecretName(name) || credentials.has(String(value))),
+    ),
+  );
+}
+
+/** The arguments of the first page, which has no cursor. */
+function firstOf(args: ListArguments): ListArguments {
+  return { ...args, cursor: undefined };
+}
+
+function pathOf<Args extends ListArguments>(
+  { path }: PagesOptions<Args>,
+  args: Args,
+  context: Context,
+): string {
+  return typeof path === "function" ? path(args, context) : path;
+}
+
 function absoluteLink(link: string, response: ApiResponse<unknown>): string {
   const { url } = response;
   if (URL.canParse(link)) return link;

@@ -61,11 +61,24 @@ const ABSOLUTE = /^[a-z][a-z0-9+.-]*:\/\//i;
  *
  * @throws TrueupError `PATH_REFUSED`
  */
-export function resolveTarget(base: ApiBase, path: string, query?: Query): Target {
+export function resolveTarget(base: ApiBase, path: string, query?: Query | string): Target {
   if (typeof path !== "string") throw refused("a path must be a string");
   const url = ABSOLUTE.test(path) ? absolute(base, path) : relative(base, path);
   if (url.origin !== base.origin || !isBelow(base, url)) throw refused("it leaves the base URL", path);
-  return targetOf(base, url, appendQuery(url.search, query));
+  return targetOf(
+    base,
+    url,
+    typeof query === "string" ? url.search + linkQuery(query) : appendQuery(url.search, query),
+  );
+}
+
+/** A query that a provider wrote: nothing in it may end it, nor vanish from it. */
+function linkQuery(query: string): string {
+  if (query === "") return "";
+  if (!query.startsWith("?")) throw refused("a query as text begins with a `?`");
+  if (query.includes("#") || CONTROL.test(query) || !query.isWellFormed())
+    throw refused("its query has a `#`, or a character that no link can have");
+  return new URL(query, "http://base.invalid").search;
 }
 
 /** Where a redirect leads, or `undefined` where it must not be followed: another origin, or outside the base. */

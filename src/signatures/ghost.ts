@@ -5,6 +5,7 @@
  */
 
 import { SignatureError } from "../core/errors.ts";
+import { keepSecrets } from "../core/secrets.ts";
 import type { Verifier } from "../core/source.ts";
 import { requireFresh, requireTolerance } from "./freshness.ts";
 import { requireHeader } from "./header.ts";
@@ -33,7 +34,7 @@ export function ghostSignature(options: GhostSignatureOptions): Verifier {
   const secrets = requireSecrets("ghostSignature", "secret", options.secret);
   const toleranceMs = requireTolerance("ghostSignature", options.toleranceMs);
   const matches = hmacMatcher({ algorithm: "sha256", encoding: "hex", secrets });
-  return {
+  const verifier: Verifier = {
     verify(delivery, now) {
       const [, signature = "", timestamp = ""] =
         SIGNATURE.exec(requireHeader(delivery, "x-ghost-signature")) ?? [];
@@ -43,4 +44,5 @@ export function ghostSignature(options: GhostSignatureOptions): Verifier {
       }
     },
   };
+  return keepSecrets(verifier, secrets);
 }

@@ -6,6 +6,7 @@
 
 import { hash, timingSafeEqual } from "node:crypto";
 import { invalidOption, SignatureError } from "../core/errors.ts";
+import { keepSecrets } from "../core/secrets.ts";
 import type { Verifier } from "../core/source.ts";
 import { requireHeader } from "./header.ts";
 import { requireHeaderName, requireSecrets, type Secrets } from "./secrets.ts";
@@ -28,13 +29,14 @@ const HEADER_VALUE = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
  */
 export function headerToken(options: HeaderTokenOptions): Verifier {
   const header = requireHeaderName("headerToken", "header", options.header);
-  const tokens = requireSecrets("headerToken", "secret", options.secret).map((token) => {
+  const secrets = requireSecrets("headerToken", "secret", options.secret);
+  const tokens = secrets.map((token) => {
     if (HEADER_VALUE.test(token)) return sha256(token);
     throw invalidOption(
       "headerToken: `secret` has white space at an end, or characters that no header can carry",
     );
   });
-  return {
+  const verifier: Verifier = {
     verify(delivery) {
       // Digests are compared: their length is fixed, so that the time does not even tell the token's length.
       const given = sha256(requireHeader(delivery, header));
@@ -43,6 +45,7 @@ export function headerToken(options: HeaderTokenOptions): Verifier {
       if (!genuine) throw new SignatureError(`the header ${header} has not the agreed value`);
     },
   };
+  return keepSecrets(verifier, secrets);
 }
 
 function sha256(text: string): Buffer {

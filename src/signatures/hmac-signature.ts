@@ -5,6 +5,7 @@
  */
 
 import { invalidOption, SignatureError } from "../core/errors.ts";
+import { keepSecrets } from "../core/secrets.ts";
 import type { Verifier, WebhookDelivery } from "../core/source.ts";
 import { type DigestEncoding, isDigestEncoding } from "./decode.ts";
 import { requireFresh, requireTolerance, type TimestampUnit } from "./freshness.ts";
@@ -72,7 +73,7 @@ export function hmacSignature(options: HmacSignatureOptions): Verifier {
   const checkTime = timeCheck(scheme, options);
   const matches = hmacMatcher({ algorithm, encoding, secrets });
 
-  return {
+  const verifier: Verifier = {
     verify(delivery, now) {
       const value = requireHeader(delivery, header);
       if (!value.startsWith(prefix)) throw new SignatureError(`the header ${header} lacks its prefix`);
@@ -85,6 +86,7 @@ export function hmacSignature(options: HmacSignatureOptions): Verifier {
       ? undefined
       : { deliveryId: (delivery: WebhookDelivery) => delivery.header(idHeader) }),
   };
+  return keepSecrets(verifier, secrets);
 }
 
 function bodyAlone(delivery: WebhookDelivery): Uint8Array {

@@ -6,6 +6,7 @@
 
 import { createPublicKey, verify as verifySignature, type KeyObject } from "node:crypto";
 import { invalidOption, SignatureError } from "../core/errors.ts";
+import { keepSecrets } from "../core/secrets.ts";
 import type { Verifier, WebhookDelivery } from "../core/source.ts";
 import { decodeStrictly } from "./decode.ts";
 import { requireFresh, requireTolerance } from "./freshness.ts";
@@ -42,11 +43,13 @@ const MAX_SIGNATURES = 16;
 export function standardWebhooks(options: StandardWebhooksOptions): Verifier {
   const { secret, publicKey } = options;
   const toleranceMs = requireTolerance(SCHEME, options.toleranceMs);
-  const secrets = secret === undefined && publicKey !== undefined ? [] : secretKeys(secret);
+  const texts =
+    secret === undefined && publicKey !== undefined ? [] : requireSecrets(SCHEME, "secret", secret);
+  const secrets = texts.map((text) => keyBytes(text, "whsec_", "secret"));
   const publicKeys = publicKey === undefined ? [] : ed25519Keys(publicKey);
   const matches = hmacMatcher({ algorithm: "sha256", encoding: "base64", secrets });
 
-  return {
+  const verifier: Verifier = {
     verify(delivery, now) {
       const { id, timestamp, signatures } = metadataOf(delivery);
       if (id.includes(".")) throw new SignatureError("the delivery's id has a full stop");
@@ -66,6 +69,7 @@ export function standardWebhooks(options: StandardWebhooksOptions): Verifier {
     },
     deliveryId: (delivery) => metadataOf(delivery).id,
   };
+  return keepSecrets(verifier, texts);
 }
 
 function metadataOf(delivery: WebhookDelivery): { id: string; timestamp: string; signatures: string } {
@@ -97,10 +101,6 @@ function signedBy(
     for (const key of keys) if (verifySignature(null, content, key, signature)) genuine = true;
   }
   return genuine;
-}
-
-function secretKeys(secret: unknown): Buffer[] {
-  return requireSecrets(SCHEME, "secret", secret).map((text) => keyBytes(text, "whsec_", "secret"));
 }
 
 function ed25519Keys(publicKey: unknown): KeyObject[] {

@@ -5,14 +5,24 @@
  */
 
 import { TrueupError } from "../core/errors.ts";
+import type { MaybePromise } from "../core/maybe-promise.ts";
+import type { ToldScope } from "../core/failure.ts";
+import type { Hooks } from "../core/hooks.ts";
 import type { AnyProvider, Connection } from "../core/provider.ts";
+import { secretsOf } from "../core/secrets.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
 import { authenticate, verifierList } from "./webhook/authenticate.ts";
 import { connectionIdText } from "./webhook/delivery.ts";
 
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
-  readonly findConnection: (provider: string, id: string) => Promise<Connection | undefined>;
+  readonly findConnection: (provider: string, id: string) => MaybePromise<Connection | undefined>;
+  /** Hears of secrets of a connection's signature schemes (I12). */
+  readonly learn?: ((provider: string, id: string, secrets: readonly string[]) => void) | undefined;
+  /** Frees an error of secrets before its source sees it, which may send it to its broker (I12). */
+  readonly tell?: ((error: Error, scope: ToldScope) => Error) | undefined;
+  /** Hears of what is refused: nobody waits at the other end of a queue for an answer. */
+  readonly hooks?: Hooks | undefined;
 }
 
 /**
@@ -40,7 +50,9 @@ export async function readRaw(raw: RawDelivery, reader: RawReader): Promise<Even
   if (raw.verify) {
     const verify: unknown =
       typeof webhook.verify === "function" ? await webhook.verify(connection) : webhook.verify;
-    deliveryId = (await authenticate(delivery, verifierList(verify, provider.name))) ?? deliveryId;
+    const verifiers = verifierList(verify, provider.name);
+    reader.learn?.(provider.name, connection.id, verifiers.flatMap(secretsOf));
+    deliveryId = (await authenticate(delivery, verifiers)) ?? deliveryId;
   }
   const common = {
     provider: provider.name,

@@ -5,9 +5,11 @@
  */
 
 import { TrueupError } from "../core/errors.ts";
+import type { ToldScope } from "../core/failure.ts";
 import { asError } from "../core/retry.ts";
 import type { EventDelivery, Outcome, RawDelivery, Sink } from "../core/source.ts";
 import { readRaw, type RawReader } from "./raw.ts";
+import { refusalCode, statusOf } from "./webhook/answer.ts";
 
 const NOTHING = { accepted: 0, duplicates: 0, ignored: 0 } as const;
 const RETRY_AFTER_MS = 5_000;
@@ -24,16 +26,39 @@ const HOPELESS: ReadonlySet<string> = new Set([
 
 export function createSink(accept: (delivery: EventDelivery) => Promise<Outcome>, reader: RawReader): Sink {
   const one = async (delivery: EventDelivery | RawDelivery): Promise<Outcome> => {
+    let reading = !("events" in delivery);
     try {
       const read = "events" in delivery ? delivery : await readRaw(delivery, reader);
-      return read === undefined ? { status: "ignored", ...NOTHING, ignored: 1 } : await accept(read);
+      reading = false;
+      if (read !== undefined) return await accept(read);
+      tellRefused(reader, { provider: delivery.provider }, 200, "CONNECTION_UNKNOWN");
+      return { status: "ignored", ...NOTHING, ignored: 1 };
     } catch (thrown) {
-      const error = asError(thrown);
-      const hopeless = error instanceof TrueupError && HOPELESS.has((error as TrueupError).code);
+      const failure = asError(thrown);
+      const hopeless = failure instanceof TrueupError && HOPELESS.has((failure as TrueupError).code);
+      const { provider, connection } = delivery;
+      const error = reader.tell?.(failure, { provider, connection: connection ?? "default" }) ?? failure;
+      // What fails later is told by whom it fails at.
+      if (reading) tellRefused(reader, delivery, statusOf(refusalCode(error)), refusalCode(error), error);
+      // What is to be tried again for a fault of ours would be tried for ever in silence.
+      if (reading && !hopeless) {
+        const during = `reading a message of provider "${delivery.provider}"`;
+        reader.hooks?.emit("error", { error, during, scope: { provider } });
+      }
       return hopeless
         ? { status: "rejected", ...NOTHING, error }
         : { status: "retry", ...NOTHING, error, retryAfterMs: RETRY_AFTER_MS };
     }
   };
   return (deliveries) => Promise.all(deliveries.map(one));
+}
+
+function tellRefused(
+  { hooks }: RawReader,
+  { provider, connection }: ToldScope & { readonly provider: string },
+  status: number,
+  code: string,
+  error?: Error,
+): void {
+  hooks?.emit("delivery.refused", { provider, connection, status, code, error });
 }

@@ -17,6 +17,7 @@ import { ownershipTopic } from "./store-suite/ownership.ts";
 import { passTopic } from "./store-suite/passes.ts";
 import { pauseTopic } from "./store-suite/pauses.ts";
 import { reopeningTopic } from "./store-suite/reopening.ts";
+import { sharingTopic } from "./store-suite/sharing.ts";
 import { settleTopic } from "./store-suite/settle.ts";
 
 const topics = [
@@ -33,6 +34,7 @@ const topics = [
   deadLetterTopic,
   reopeningTopic,
   ownershipTopic,
+  sharingTopic,
 ];
 
 /**

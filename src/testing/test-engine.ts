@@ -8,10 +8,21 @@ import type { SyncEvent } from "../core/event.ts";
 import type { EventMap } from "../core/hooks.ts";
 import type { EngineOptions } from "../core/options.ts";
 import type { AnyProvider } from "../core/provider.ts";
-import type { Outcome, Sink } from "../core/source.ts";
+import type { Outcome, Sink, Source } from "../core/source.ts";
 import { TrueupError } from "../core/errors.ts";
 import { SyncEngine } from "../engine.ts";
+import type { Transport } from "../http/transport.ts";
 import { TestClock } from "./test-clock.ts";
+
+export interface TestEngineOptions<Providers extends readonly AnyProvider[], Tx> extends Omit<
+  EngineOptions<Providers, Tx>,
+  "clock"
+> {
+  /** A clock that others share, a `FakeProvider` say. @default one of its own */
+  readonly clock?: TestClock | undefined;
+  /** Answers requests of `context.api` instead of the network: a `FakeProvider`'s `transport`. */
+  readonly transport?: Transport | undefined;
+}
 
 /** One event of `engine.on`, as it was told. */
 export type RecordedEvent = {
@@ -40,6 +51,9 @@ export interface TestEngine<Providers extends readonly AnyProvider[], Tx> {
 const NAMES: readonly (keyof EventMap)[] = [
   "delivery",
   "delivery.refused",
+  "poll",
+  "poll.failed",
+  "delivery.unsettled",
   "fetch",
   "api.response",
   "change.handled",
@@ -53,6 +67,7 @@ const NAMES: readonly (keyof EventMap)[] = [
   "pass.finished",
   "pass.failed",
   "deletes.suppressed",
+  "webhooks.quiet",
   "connection.paused",
   "connection.resumed",
   "source.failed",
@@ -64,7 +79,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * Makes an engine over an in-memory store, a {@link TestClock}, a fixed `random` and a silent logger; each can be
- * replaced but the clock. Register handlers and start it as any other, and stop it at the end.
+ * replaced. Register handlers and start it as any other, and stop it at the end.
  *
  * @example
  * const { engine, deliver, settled } = testEngine({ providers: [crm] });
@@ -74,26 +89,20 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
  * await settled();
  */
 export function testEngine<const Providers extends readonly AnyProvider[], Tx = never>(
-  options: Omit<EngineOptions<Providers, Tx>, "clock" | "sources">,
+  given: TestEngineOptions<Providers, Tx>,
 ): TestEngine<Providers, Tx> {
-  const clock = new TestClock();
+  const { clock = new TestClock(), sources = [], transport, ...options } = given;
   const told: RecordedEvent[] = [];
   let sink: Sink | undefined;
-  const engine = new SyncEngine<Providers, Tx>({
-    random: () => 0.5,
-    logger: quiet,
-    ...options,
-    clock,
-    sources: [
-      {
-        name: "test",
-        run: (given, signal) => {
-          sink = given;
-          return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-        },
-      },
-    ],
-  });
+  const source: Source = {
+    name: "test",
+    run: (own, signal) => {
+      sink = own;
+      return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    },
+  };
+  const all = { random: () => 0.5, logger: quiet, ...options, clock, sources: [source, ...sources] };
+  const engine = new SyncEngine<Providers, Tx>(all, transport);
   for (const name of NAMES) engine.on(name, (event) => told.push({ name, event } as RecordedEvent));
   return {
     engine,

@@ -1,9 +1,11 @@
-/** `npm run bench [-- ingest drain reconcile storm] [-- --rounds 5]` */
+/** `npm run bench [-- ingest drain reconcile storm sources] [-- --rounds 5]` */
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
 import { ingest } from "./ingest.ts";
+import { queuesPostgres } from "./queues-postgres.ts";
 import { reconcile } from "./reconcile.ts";
 import { printRows, type Row } from "./report.ts";
+import { sources } from "./sources.ts";
 import { storm } from "./storm.ts";
 
 const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
@@ -11,6 +13,8 @@ const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = 
   drain,
   storm,
   reconcile,
+  "queues-postgres": queuesPostgres,
+  sources,
 };
 
 const { values, positionals } = parseArgs({

@@ -10,8 +10,10 @@ export function thingProvider(api: {
   fetch?: (id: string) => Promise<unknown>;
   list?: (cursor: string | undefined, limit: number) => Promise<Page>;
   pageSize?: number;
+  fetchMany?: (ids: string[]) => Promise<unknown[]>;
+  batchSize?: number;
 }) {
-  const { list } = api;
+  const { batchSize, fetchMany, list } = api;
   return defineProvider({
     name: "bench",
     webhook: {
@@ -26,6 +28,7 @@ export function thingProvider(api: {
         idOf: (thing) => thing.id,
         versionOf: (thing) => thing.version,
         fetch: api.fetch ?? (async (id) => ({ id, version: 1, name: "a thing" })),
+        ...(fetchMany === undefined ? undefined : { fetchMany, batchSize }),
         ...(list === undefined ? undefined : { list: ({ cursor, limit }) => list(cursor, limit) }),
         pageSize: api.pageSize ?? 1_000,
       }),

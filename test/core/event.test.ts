@@ -210,8 +210,19 @@ describe("the dedupe key (I9)", () => {
     );
   });
 
+  test("should be another one wherever one part is another", () => {
+    const parts = ["crm", "default", "contact", "c_1", "e1"];
+    const keys = parts.map((_, at) => keyOf(parts.with(at, "other")));
+    expect(new Set([keyOf(parts), ...keys]).size).toBe(6);
+  });
+
   test("should not be fooled by parts that run into each other", () => {
     expect(keyOf(["ab", "c", "d", "e", "f"])).not.toBe(keyOf(["a", "bc", "d", "e", "f"]));
+    for (let at = 0; at < 4; at += 1) {
+      const parts = ["a", "b", "c", "d", "e"];
+      const one = keyOf(parts.with(at, `${parts[at]}x`));
+      expect(one).not.toBe(keyOf(parts.with(at + 1, `x${parts[at + 1]}`)));
+    }
     expect(keyOf(["a", "", "d", "e", "f"])).not.toBe(keyOf(["", "a", "d", "e", "f"]));
   });
 });

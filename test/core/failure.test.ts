@@ -1,20 +1,29 @@
+import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { ConnectionRegistry } from "../../src/core/connections.ts";
-import { toldError, toldEvent } from "../../src/core/failure.ts";
+import {
+  HttpError,
+  RateLimitError,
+  RetryLaterError,
+  SchemaError,
+  TrueupError,
+} from "../../src/core/errors.ts";
+import { failureRecord, toldError, toldEvent } from "../../src/core/failure.ts";
+import { Redactor } from "../../src/core/redactor.ts";
 import { TestClock } from "../../src/testing/test-clock.ts";
 import { refOf, scope } from "./fakes.ts";
 
 const SECRET = "s3cr3t-token";
 const KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----";
 
-async function known(credentials: unknown = { token: SECRET, key: KEY }): Promise<ConnectionRegistry> {
+async function known(credentials: unknown = { token: SECRET, key: KEY }): Promise<Redactor> {
   const registry = new ConnectionRegistry(
     { get: (_provider, id) => ({ id, credentials }) },
     new Map(),
     new TestClock(),
   );
   await registry.find(scope.provider, scope.connection);
-  return registry;
+  return new Redactor({ providers: new Map(), connections: registry });
 }
 
 /** As a logger that goes as deep as it can would write it. */
@@ -78,5 +87,46 @@ describe("an error that is told (I12)", () => {
     }
     const other = { ...scope, error: undefined };
     expect(toldEvent(other, connections)).toBe(other);
+  });
+
+  test("should be so in the texts beside it", async () => {
+    const texts = { message: SECRET, path: `/bot${SECRET}/`, during: SECRET, reason: SECRET };
+    const told = toldEvent({ scope, count: 1, ...texts }, await known());
+    expect(told).toEqual({
+      scope,
+      count: 1,
+      message: "[redacted]",
+      path: "/bot[redacted]/",
+      during: "[redacted]",
+      reason: "[redacted]",
+    });
+  });
+
+  test.each([
+    ["HttpError", new HttpError(503, SECRET, { data: SECRET }), { code: "HTTP_STATUS", status: 503 }],
+    ["RateLimitError", new RateLimitError(70, SECRET), { code: "RATE_LIMITED", retryAfterMs: 70 }],
+    ["RetryLaterError", new RetryLaterError(80, SECRET), { code: "RETRY_LATER", delayMs: 80 }],
+    ["SchemaError", new SchemaError(SECRET, SECRET), { code: "SCHEMA_MISMATCH" }],
+    ["TrueupError", new TrueupError("NETWORK", SECRET), { code: "NETWORK" }],
+    ["Error", Object.assign(new Error(SECRET), { code: "ECONNRESET" }), { code: "ECONNRESET" }],
+  ])("should still be told by class, code and number: %s", async (name, error, facts) => {
+    const told = toldError(error, scope, await known());
+    expect(told).toBeInstanceOf(error.constructor);
+    expect(told).toMatchObject({ name, message: "[redacted]", ...facts });
+    expect(inspect(told, { showHidden: true, depth: null })).not.toContain(SECRET);
+  });
+});
+
+describe("a failure that is recorded (I12)", () => {
+  test("should be free of secrets in all its parts, and bounded (I10)", async () => {
+    const error = Object.assign(new SchemaError(`a.${SECRET}`, SECRET + "x".repeat(5_000)), {
+      code: SECRET + "y".repeat(5_000),
+    });
+    const record = failureRecord(error, refOf("1"), await known(), 7);
+    expect(record).toMatchObject({ path: "a.[redacted]", at: 7 });
+    expect(record.code).toMatch(/^\[redacted\]y+$/);
+    expect(record.code.length).toBe(100);
+    expect(record.message).toMatch(/^\[redacted\]x+$/);
+    expect(record.message.length).toBe(1_000);
   });
 });

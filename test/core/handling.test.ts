@@ -138,6 +138,30 @@ describe("a commit", () => {
     expect(commits).toEqual([]);
   });
 
+  test("should write nothing once the handler has returned (I3)", async () => {
+    const { commits, single } = handlingSetup();
+    const kept: { commit?: (write: () => void) => Promise<unknown> } = {};
+    const handling = single((change) => void Object.assign(kept, { commit: change.commit }));
+    expect(await handling.run(taskOf("1"))).toEqual({ ok: true, settled: false });
+    expect(await rejection(kept.commit!(() => expect.unreachable()))).toMatchObject({ code: "LEASE_LOST" });
+    expect(commits).toEqual([]);
+  });
+
+  test("should write nothing from the very moment that its time is up (I3)", async () => {
+    const { clock, commits, single } = handlingSetup();
+    const late = gate<unknown>();
+    const running = single((change) => {
+      change.signal.addEventListener("abort", () => {
+        late.open(rejection(change.commit(() => expect.unreachable())));
+      });
+      return new Promise(() => {});
+    }).run(taskOf("1"));
+    await clock.advance(TIMEOUT_MS);
+    expect(await running).toMatchObject({ ok: false, error: { code: "HANDLER_TIMEOUT" } });
+    expect(await late.promise).toMatchObject({ code: "LEASE_LOST" });
+    expect(commits).toEqual([]);
+  });
+
   test("should be waited for where the handler did not", async () => {
     const { commits, single } = handlingSetup();
     const handling = single((change) => {

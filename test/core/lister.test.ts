@@ -48,6 +48,23 @@ const paged =
 
 const contact = (id: unknown, name = "Ada"): Contact => ({ id: id as string, name });
 
+describe("a page that proves nothing", () => {
+  test("should be refused where none of its rows can be read, rather than pass for an empty one (I7)", async () => {
+    const { pages } = setup(paged([{ items: [{ name: "Ada" }, null] }]));
+    expect(await rejection(all(pages))).toMatchObject({ code: "LIST_INVALID" });
+    // The control: one that can be read is enough.
+    const [page] = await all(setup(paged([{ items: [{ name: "Ada" }, contact("1")] }])).pages);
+    expect(page).toMatchObject({ rows: [{ id: "1" }], unreadable: [{}] });
+  });
+
+  test("should be refused where its cursor is longer than a checkpoint should be (I10)", async () => {
+    const withCursor = (next: string) => setup(paged([{ items: [], next }])).pages;
+    expect(await rejection(all(withCursor("c".repeat(65_537))))).toMatchObject({ code: "LIST_INVALID" });
+    const { value } = await withCursor("c".repeat(65_536)).next();
+    expect((value as ListedPage).next).toHaveLength(65_536);
+  });
+});
+
 describe("the pages of a list", () => {
   test("should be read to the end, each with the counter of before its request", async () => {
     const { log, pages } = setup(paged([{ items: [contact("1")] }, { items: [contact("2")] }, {}]));

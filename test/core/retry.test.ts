@@ -25,6 +25,7 @@ describe("after a failure", () => {
     ["a schema failure", new SchemaError("a.b", "no"), { kind: "dead" }],
     ["PATH_REFUSED", coded("PATH_REFUSED"), { kind: "dead" }],
     ["ID_MISMATCH", coded("ID_MISMATCH"), { kind: "dead" }],
+    ["ATTEMPTS_EXHAUSTED", coded("ATTEMPTS_EXHAUSTED"), { kind: "dead" }],
     ["UNAUTHORIZED", coded("UNAUTHORIZED"), { kind: "pause", why: "credentials" }],
     ["CREDENTIALS_INVALID", coded("CREDENTIALS_INVALID"), { kind: "pause", why: "credentials" }],
     ["CONNECTION_UNKNOWN", coded("CONNECTION_UNKNOWN"), { kind: "pause", why: "credentials" }],

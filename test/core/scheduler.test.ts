@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Scope } from "../../src/core/event.ts";
-import { emptyCounts, passKey, type PassMode } from "../../src/core/pass.ts";
+import { emptyCounts, newCycle, passKey, type PassMode, type PassState } from "../../src/core/pass.ts";
 import { Scheduler, type Schedule } from "../../src/core/scheduler.ts";
 import { TestClock } from "../../src/testing/test-clock.ts";
 import { gate, type Gate, recording, routeOf, smallStore } from "./fakes.ts";
@@ -23,6 +23,8 @@ function setup({ schedules = [every15m], random = () => 0 }: Setup = {}) {
   const runs: { at: number; connection: string; mode: PassMode }[] = [];
   const world = {
     connections: ["default"] as string[],
+    /** Whether another process is at the pass. */
+    busy: false,
     listing: async (provider: string): Promise<readonly string[]> => {
       if (provider !== "crm") throw new Error("the user's table is gone");
       return world.connections;
@@ -40,11 +42,13 @@ function setup({ schedules = [every15m], random = () => 0 }: Setup = {}) {
     hooks,
     schedules,
     connectionsOf: (provider) => world.listing(provider),
-    runPass: async (_, scope, mode, signal) => {
+    runPass: async (_, scope, mode, { signal, isDue }) => {
+      if (world.busy || !(await isDue())) return false;
       const startedAt = clock.now();
       runs.push({ at: startedAt, connection: scope.connection, mode });
       await world.during(scope.connection, signal);
       if (!signal.aborted) complete(scope, mode, startedAt);
+      return true;
     },
   });
   const stop = () => scheduler.stop(new Error("stopping"));
@@ -91,12 +95,51 @@ describe("a schedule", () => {
     await stop();
   });
 
+  test("should look again soon at a pass that another process is at, and leave it alone once that one is done", async () => {
+    const { clock, complete, runs, scheduler, stop, world } = setup();
+    world.busy = true;
+    scheduler.start();
+    await clock.advance(MINUTE);
+    expect(runs).toEqual([]);
+    complete(scopeOf("default"), "incremental", 0);
+    world.busy = false;
+    await clock.advance(14 * MINUTE - 1);
+    expect(runs).toEqual([]);
+    await clock.advance(MINUTE);
+    expect(minutes(runs)).toEqual([15]);
+    await stop();
+  });
+
+  test("should take over soon from a process that died at its pass", async () => {
+    const { clock, runs, scheduler, stop, world } = setup();
+    world.busy = true;
+    scheduler.start();
+    await clock.advance(MINUTE);
+    world.busy = false;
+    await clock.advance(10_000);
+    expect(runs).toHaveLength(1);
+    await stop();
+  });
+
   test("should go on at once with a pass that was interrupted", async () => {
     const { clock, complete, runs, scheduler, stop, store } = setup();
     complete(scopeOf("default"), "incremental", -1);
     const key = passKey(scopeOf("default"), "incremental");
     const { last } = JSON.parse(store.checkpoints.get(key) as string) as { last: object };
-    store.checkpoints.set(key, JSON.stringify({ current: { cursor: "c" }, last }));
+    const current: PassState = {
+      startedAt: 0,
+      startMark: 1,
+      since: null,
+      pageSize: 100,
+      watermark: 0,
+      cursor: "c",
+      phase: "list",
+      sweptTo: null,
+      unreadable: false,
+      counts: emptyCounts(),
+      cycle: newCycle(),
+    };
+    store.checkpoints.set(key, JSON.stringify({ current, last }));
     scheduler.start();
     await clock.settle();
     expect(minutes(runs)).toEqual([0]);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ScopeLocks } from "../../src/core/scope-lock.ts";
+import { BUSY, ScopeLocks } from "../../src/core/scope-lock.ts";
 import type { Lock } from "../../src/core/store.ts";
 import { TestClock } from "../../src/testing/test-clock.ts";
 import { gate, rejection, storeWith } from "./fakes.ts";
@@ -48,6 +48,19 @@ describe("running under a lock", () => {
     expect(fence).toBe(1);
     expect([held.size, locks.busy("pass"), clock.pendingTimers]).toEqual([0, false, 0]);
     expect(calls).toEqual(["take", "unlock"]);
+  });
+
+  test("should not wait for another holder who only tries, here or in another process", async () => {
+    const { calls, clock, held, locks, processOf } = setup();
+    const working = gate<string>();
+    const first = locks.tryRun("pass", never, () => working.promise);
+    const others = [locks, processOf()].map((each) => each.tryRun("pass", never, async () => "ran"));
+    expect(await Promise.all(others)).toEqual([BUSY, BUSY]);
+    working.open("done");
+    expect(await first).toBe("done");
+    expect(await locks.tryRun("pass", never, async () => "ran")).toBe("ran");
+    expect([held.size, locks.busy("pass"), clock.pendingTimers]).toEqual([0, false, 0]);
+    expect(calls).toEqual(["take", "take", "unlock", "take", "unlock"]);
   });
 
   test("should give it back after a failure", async () => {

@@ -97,6 +97,7 @@ const announced: Case[] = [
   ["a version without a hint, and an older one is there", { hintVersion: "n:6" }, found(5), "wait", "upsert"],
   ["a version, and that is there", upsert("n:5"), found(5), "upsert", "upsert"],
   ["a version, and a newer one is there", upsert("n:4"), found(5), "upsert", "upsert"],
+  ["a version, and an object without any is there", upsert("n:6"), found(undefined), "wait", "upsert"],
   ["a version that nothing orders", upsert("s:etag"), found(5), "upsert", "upsert"],
   [
     "a version, and the copy's old one is still there",
@@ -134,6 +135,19 @@ describe.each([
 ] as const)("%s", (_, cases) => {
   test.each(cases)("%s", (_what, claim, evidence, first, atLast) => {
     expect([judged(claim, evidence), judged({ ...claim, ...BELIEVED }, evidence)]).toEqual([first, atLast]);
+  });
+});
+
+describe("a tombstone (I4)", () => {
+  test("should have the highest version that is known of, from an event or from before", () => {
+    const indexAfter = (claim: Partial<Claim>) => {
+      const verdict = judge(resource, claimOf({ ...claim, ...BELIEVED }), gone);
+      return verdict.kind === "wait" ? undefined : verdict.index;
+    };
+    expect(indexAfter({ ...upsert("n:6"), index: tombstone() })).toMatchObject({ version: "n:6" });
+    expect(indexAfter({ ...deletion("n:4"), index: tombstone() })).toMatchObject({ version: "n:5" });
+    expect(indexAfter({ ...deletion("n:6"), index: present() })).toMatchObject({ version: "n:6" });
+    expect(indexAfter({ ...deletion("n:4"), index: present() })).toMatchObject({ version: "n:5" });
   });
 });
 

@@ -34,6 +34,15 @@ describe("a conditional request", () => {
     expect(server.seen.at(-1)?.headers["if-none-match"]).toBe('"2"');
   });
 
+  test("should not be made of an answer whose body did not come", async () => {
+    const { api } = await setup((request, response, count) => {
+      if (count === 1) response.writeHead(200, { "content-type": "application/json", etag: '"1"' }).end();
+      else tagged({ etag: '"1"', value: 7 })(request, response, count);
+    });
+    expect(await rejection(api.get("x"))).toMatchObject({ code: "RESPONSE_INVALID" });
+    expect(await api.get("x")).toBe(7);
+  });
+
   test("should keep a compressed body", async () => {
     const { api } = await setup((request, response) => {
       if (request.headers["if-none-match"]) return void response.writeHead(304).end();

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Context } from "../../src/core/api.ts";
 import type { ListArguments, Page } from "../../src/core/resource.ts";
 import { cursorPages, linkPages, type ListFunction, offsetPages, pageNumbers } from "../../src/http/index.ts";
-import { type Handler, json, rejection, setup } from "./harness.ts";
+import { type Handler, json, rejection, setup, TOKEN } from "./harness.ts";
 
 const since = new Date(Date.UTC(2026, 0, 2));
 
@@ -45,6 +45,31 @@ describe("linkPages", () => {
       "/v1/issues?since=2026-01-02T00%3A00%3A00.000Z&per_page=2",
       "/v1/issues?page=2&token=a%2Bb",
       "/v1/issues?page=3&token=a%2Bb",
+    ]);
+  });
+
+  test("should keep of a link to the list itself its query alone, and of any link no secret (I12)", async () => {
+    const secretive = linkPages({
+      path: "/issues",
+      query: ({ since: from, limit }) => ({ since: from, api_key: "key of the app", limit }),
+    });
+    const { context, server } = await setup((request, response) => {
+      const { page } = queryOf(request.url);
+      const query = `page=${Number(page ?? 1) + 1}&ids=1&ids=2&api_key=key+of+the+app&t=${TOKEN}`;
+      // The second link leads elsewhere.
+      const next = page === undefined ? `?${query}` : `/v1/repositories/7/issues?${query}`;
+      json(response, [1], page === "3" ? {} : { link: `<${next}>; rel="next"` });
+    });
+    const pages = await all(secretive, context, { since });
+    const { origin } = new URL(`http://${server.seen[0]?.headers.host}`);
+    expect(pages.map(({ next }) => next)).toEqual([
+      "?page=2&ids=1&ids=2",
+      `${origin}/v1/repositories/7/issues?page=3&ids=1&ids=2`,
+      undefined,
+    ]);
+    expect(server.seen.map(({ url }) => url).slice(1)).toEqual([
+      "/v1/issues?page=2&ids=1&ids=2&api_key=key%20of%20the%20app",
+      "/v1/repositories/7/issues?page=3&ids=1&ids=2&api_key=key%20of%20the%20app",
     ]);
   });
 

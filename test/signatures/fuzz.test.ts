@@ -1,7 +1,10 @@
+import { inspect } from "node:util";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { SignatureError, TrueupError } from "../../src/core/errors.ts";
+import { secretsOf } from "../../src/core/secrets.ts";
 import { decodeStrictly } from "../../src/signatures/decode.ts";
+import { LONG_UNITS, longOf } from "../hostile.ts";
 import { deliveryOf, NOW, schemes } from "./schemes.ts";
 
 /** Headers that are nearly right: pieces of good ones, put together anyhow. */
@@ -17,6 +20,13 @@ function nearly(good: string): fc.Arbitrary<string> {
 
 describe.each(schemes)("$name", ({ secrets, verifier, sign }) => {
   const genuine = sign(Buffer.from("{}"), secrets[0], NOW);
+
+  test("should note its secrets, so that they are told to nobody (I12)", () => {
+    const scheme = verifier([...secrets]);
+    expect(inspect(scheme, { depth: null, showHidden: true })).not.toContain(secrets[0]);
+    // The key of a pair is public.
+    expect(secretsOf(scheme)).toEqual(secrets[0].startsWith("whpk_") ? [] : secrets);
+  });
 
   test("should throw nothing but its own errors, whatever comes", () => {
     const scheme = verifier([...secrets]);
@@ -44,6 +54,19 @@ describe.each(schemes)("$name", ({ secrets, verifier, sign }) => {
         expect(own || error === undefined).toBe(true);
       }),
     );
+  });
+
+  test("should be done with a header of any length in time that grows with it alone (I10)", () => {
+    const scheme = verifier([...secrets]);
+    for (const unit of LONG_UNITS) {
+      for (const [name, value] of Object.entries(genuine)) {
+        for (const long of [longOf(unit), value + longOf(unit), longOf(value), longOf(unit) + value]) {
+          const delivery = deliveryOf("{}", { ...genuine, [name]: long });
+          // An id may be long: it is signed as it is, and then cut by its caller.
+          if (!name.endsWith("-id")) expect(() => scheme.verify(delivery, NOW)).toThrow(TrueupError);
+        }
+      }
+    }
   });
 
   test("should accept every body that was signed, and no header from another", () => {

@@ -5,6 +5,7 @@ import { defineResource } from "../../src/core/resource.ts";
 import type { EventDelivery, Outcome, WebhookDelivery } from "../../src/core/source.ts";
 import { githubSignature } from "../../src/signatures/github.ts";
 import { createSink } from "../../src/sources/sink.ts";
+import { recording } from "../core/fakes.ts";
 
 const contact = defineResource({
   schema: z.object({ id: z.string() }),
@@ -25,6 +26,7 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
     },
     resources: { contact },
   });
+  const { hooks, told } = recording();
   const asked: unknown[] = [];
   const accepted: EventDelivery[] = [];
   const sink = createSink(
@@ -36,8 +38,10 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
       provider: (name) => (name === "crm" ? provider : undefined),
       findConnection: async (_provider, id) => {
         asked.push(id);
+        if (id === "down") throw new Error("the accounts cannot be looked up");
         return id === "nobody" ? undefined : { id, credentials: undefined };
       },
+      hooks,
     },
   );
   const delivery: WebhookDelivery = {
@@ -50,7 +54,7 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
     receivedAt: 0,
   };
   const [outcome] = await sink([{ provider: "crm", delivery, verify: false, ...given }]);
-  return { accepted, asked, outcome };
+  return { accepted, asked, outcome, told };
 }
 
 describe("a queue's message", () => {
@@ -83,6 +87,19 @@ describe("a queue's message", () => {
   ])("should be rejected after %s: it will never be understood", async (_, webhook) => {
     const { outcome } = await put(webhook);
     expect(outcome).toMatchObject({ status: "rejected", error: { code: "EVENTS_FAILED" } });
+  });
+
+  test("should be told of when it is refused, and loudly when the fault is ours", async () => {
+    const refused = await put({ connection: () => ({}) as never });
+    expect(refused.told["delivery.refused"]).toMatchObject([
+      { provider: "crm", status: 400, code: "EVENTS_FAILED" },
+    ]);
+    expect(refused.told.error).toEqual([]);
+    const unknown = await put({ connection: () => "nobody" });
+    expect(unknown.told["delivery.refused"]).toMatchObject([{ status: 200, code: "CONNECTION_UNKNOWN" }]);
+    const ours = await put({ connection: () => "down" });
+    expect(ours.outcome?.status).toBe("retry");
+    expect(ours.told.error).toMatchObject([{ error: { message: "the accounts cannot be looked up" } }]);
   });
 
   test("should be rejected where it is to be verified and is not signed", async () => {

@@ -194,3 +194,20 @@ describe("keyvStore over a Keyv that fails", () => {
     );
   });
 });
+
+describe("a session whose release cannot be written", () => {
+  it("is over all the same: the process can work again, and finds its work", async () => {
+    const adapter = new FaultyAdapter();
+    const { store } = await start(adapter);
+    const first = await store.work({ leaseMs: 1_000 });
+    await store.append([entry("1")]);
+    expect((await first.claim({ ...SCOPE, limit: 1 })).length).toBe(1);
+    adapter.failAfter(0, "not written", false);
+    await expect(first.release()).rejects.toMatchObject({ code: "STORE_FAILED" });
+    const second = await store.work({ leaseMs: 1_000 }); // and waits for nobody: no time passes here
+    expect(await first.heartbeat()).toBe(false);
+    expect((await second.claim({ ...SCOPE, limit: 1 })).map(({ attempt, ref }) => [ref.id, attempt])).toEqual(
+      [["1", 2]],
+    );
+  });
+});

@@ -1,6 +1,8 @@
 import { describe, expect, it, onTestFinished } from "vitest";
-import { createChange, testEngine } from "trueup/testing";
+import { queueSource } from "trueup";
+import { createChange, TestClock, testEngine } from "trueup/testing";
 import { notesProvider, World } from "../engine/world.ts";
+import { MemoryQueue } from "../sources/queue/memory-queue.ts";
 
 describe("testEngine", () => {
   it("lets virtual time pass until the work is done, however long its delays are", async () => {
@@ -21,6 +23,33 @@ describe("testEngine", () => {
     expect(seen).toEqual(["upsert"]);
     expect(clock.monotonic() - startedAt).toBeGreaterThanOrEqual(120_000);
     expect(told.filter(({ name }) => name === "change.lagging").length).toBeGreaterThan(0);
+  });
+
+  it("lends its clock to sources, so that leases and pauses pass in virtual time", async () => {
+    const world = new World();
+    world.put("n1", "queued");
+    const queue = new MemoryQueue(new TestClock(), { waits: false });
+    const { clock, engine, told } = testEngine({
+      providers: [notesProvider(world)],
+      sources: [
+        queueSource("memory", queue, { provider: "notes" }, { idle: { minMs: 60_000, maxMs: 60_000 } }),
+      ],
+    });
+    onTestFinished(() => engine.stop());
+    engine.handle("notes.note", () => {});
+    await engine.start();
+    await clock.settle();
+    queue.send("m_1", JSON.stringify([{ resource: "note", objectId: "n1" }]));
+    await clock.advance(40_000);
+    expect(queue.stored.size).toBe(1);
+    await clock.advance(20_000);
+    expect(queue.stored.size).toBe(0);
+    expect(told).toContainEqual(
+      expect.objectContaining({
+        name: "delivery",
+        event: expect.objectContaining({ origin: "queue", status: "accepted" }),
+      }),
+    );
   });
 
   it("says what is left when the work does not end", async () => {

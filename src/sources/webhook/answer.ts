@@ -113,7 +113,9 @@ export function refusalCode(error: unknown): RefusalCode {
 /** The neutral answer to a delivery that was dealt with. */
 export function defaultAnswer(outcome: Outcome): Answer {
   const { status, accepted, duplicates, ignored } = outcome;
-  return { status: 200, headers: JSON_TYPE, body: JSON.stringify({ status, accepted, duplicates, ignored }) };
+  // Written by hand, because every delivery has one: a word and three numbers need no escaping.
+  const body = `{"status":"${status}","accepted":${accepted},"duplicates":${duplicates},"ignored":${ignored}}`;
+  return { status: 200, headers: JSON_TYPE, body };
 }
 
 /** Set by the server from the body. */

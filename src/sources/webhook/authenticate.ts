@@ -5,6 +5,7 @@
  */
 
 import { invalidOption, SignatureError } from "../../core/errors.ts";
+import { isPromise, type MaybePromise } from "../../core/maybe-promise.ts";
 import type { Verifier, WebhookDelivery } from "../../core/source.ts";
 import { codeOf } from "./answer.ts";
 import { isUsableId } from "./delivery.ts";
@@ -37,7 +38,8 @@ export async function authenticate(
   for (const verifier of verifiers) {
     try {
       // A scheme of the user's may say `false` where it should throw. That must not read as a yes.
-      const verdict: unknown = await verifier.verify(delivery, delivery.receivedAt);
+      const judging: MaybePromise<unknown> = verifier.verify(delivery, delivery.receivedAt);
+      const verdict = isPromise(judging) ? await judging : judging;
       if (verdict === false) throw new SignatureError("the verifier returned false");
       const id = verifier.deliveryId?.(delivery);
       return isUsableId(id) ? id : undefined;

@@ -8,7 +8,9 @@ import type { Clock } from "../../core/clock.ts";
 import { type ErrorCode, invalidOption, TrueupError } from "../../core/errors.ts";
 import type { SyncEvent } from "../../core/event.ts";
 import type { Hooks } from "../../core/hooks.ts";
+import { isPromise, type MaybePromise } from "../../core/maybe-promise.ts";
 import type { AnyProvider, Connection, WebhookAnswer, WebhookDefinition } from "../../core/provider.ts";
+import { secretsOf } from "../../core/secrets.ts";
 import type { EventDelivery, Outcome, Verifier, WebhookDelivery } from "../../core/source.ts";
 import {
   type Answer,
@@ -37,8 +39,12 @@ export interface ReceiverOptions {
   readonly hooks: Hooks;
   /** Resolves once the events are as safe as the store can make them (I1). */
   readonly sink: (delivery: EventDelivery) => Promise<Outcome>;
+  /** Takes a verified delivery as it is, in place of reading its events for `sink`. */
+  readonly forward?: ((delivery: WebhookDelivery, connection: string) => Promise<Outcome>) | undefined;
   /** `undefined` for a connection that nobody knows. The id may come from anybody: it is asked before `verify`. */
-  readonly findConnection: (id: string) => Promise<Connection | undefined>;
+  readonly findConnection: (id: string) => MaybePromise<Connection | undefined>;
+  /** Hears of secrets of a connection's signature schemes (I12). */
+  readonly learn?: ((connection: string, secrets: readonly string[]) => void) | undefined;
   /** False while the engine stops. */
   readonly accepting: () => boolean;
 }
@@ -107,35 +113,53 @@ export class Gate {
   /** Takes in a request whose body was read. Never rejects. */
   async accept(head: RequestHead, body: Uint8Array): Promise<Answer> {
     let genuine = false;
+    let claimed: string | undefined;
     try {
       const delivery = new ReceivedDelivery(head, body, this.#options.clock.now());
       const id = this.#connection ?? (await this.#connectionIdOf(delivery));
-      const connection = id === undefined ? undefined : await this.#options.findConnection(id);
+      const found = id === undefined ? undefined : this.#options.findConnection(id);
+      const connection = isPromise(found) ? await found : found;
       if (connection === undefined) return this.#unknownConnection();
+      claimed = connection.id;
       delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
       genuine = true;
-      const outcome = await this.#options.sink({
+      const { forward } = this.#options;
+      const outcome = await (forward === undefined
+        ? this.#record(delivery, connection.id)
+        : forward(delivery, connection.id));
+      return this.#answerTo(outcome, delivery, connection.id);
+    } catch (error) {
+      return this.failed(error, genuine, claimed);
+    }
+  }
+
+  #record(delivery: ReceivedDelivery, connection: string): Promise<Outcome> {
+    const record = (events: unknown) =>
+      this.#options.sink({
         provider: this.#options.provider.name,
-        connection: connection.id,
+        connection,
         origin: "webhook",
         deliveryId: delivery.id,
         receivedAt: delivery.receivedAt,
-        events: await this.#eventsOf(delivery),
+        events: this.#checked(events),
       });
-      return this.#answerTo(outcome, delivery, connection.id);
-    } catch (error) {
-      return this.failed(error, genuine);
-    }
+    const events = this.#askForEvents(delivery);
+    return isPromise(events) ? Promise.resolve(events).then(record) : record(events);
   }
 
   /** A refusal, and its report. The sender learns the code, the operator also the reason. */
   refuse(
     code: RefusalCode,
-    { error, retryAfterMs }: { error?: unknown; retryAfterMs?: number } = {},
+    {
+      connection,
+      error,
+      retryAfterMs,
+    }: { connection?: string | undefined; error?: unknown; retryAfterMs?: number } = {},
   ): Answer {
     const answer = refusal(code, retryAfterMs);
     this.#options.hooks.emit("delivery.refused", {
       provider: this.#options.provider.name,
+      ...(connection === undefined ? undefined : { connection }),
       status: answer.status,
       code,
       error: error instanceof Error ? error : undefined,
@@ -144,12 +168,12 @@ export class Gate {
   }
 
   /** The refusal that an error amounts to. */
-  failed(error: unknown, genuine: boolean): Answer {
-    const answer = this.refuse(refusalCode(error), { error });
+  failed(error: unknown, genuine: boolean, connection?: string): Answer {
+    const answer = this.refuse(refusalCode(error), { connection, error });
     // What strangers send fails in silence, else they could fill the log, unless the fault is ours; and that, a made-up
     // id that the user's look-up chokes on, is told now and then. The store reports its own failures.
     if (genuine ? answer.status === 400 || answer.status === 500 : answer.status === 500 && this.#mayTell())
-      this.report(error, "receiving a webhook");
+      this.report(error, "receiving a webhook", connection);
     return answer;
   }
 
@@ -174,14 +198,16 @@ export class Gate {
     return true;
   }
 
-  report(error: unknown, during: string): void {
+  report(error: unknown, during: string, connection?: string): void {
     const known =
       error instanceof Error
         ? error
         : new Error("something other than an Error was thrown", { cause: error });
+    const { name: provider } = this.#options.provider;
     this.#options.hooks.emit("error", {
       error: known,
-      during: `${during} of provider "${this.#options.provider.name}"`,
+      during: `${during} of provider "${provider}"`,
+      scope: { provider, connection },
     });
   }
 
@@ -197,19 +223,27 @@ export class Gate {
 
   async #verifiersFor(connection: Connection): Promise<readonly Verifier[]> {
     const { verify } = this.#webhook;
-    return verifierList(
+    const verifiers = verifierList(
       typeof verify === "function" ? await verify(connection) : verify,
       this.#options.provider.name,
     );
+    this.#options.learn?.(connection.id, verifiers.flatMap(secretsOf));
+    return verifiers;
   }
 
-  async #eventsOf(delivery: WebhookDelivery): Promise<readonly SyncEvent[]> {
-    let events: unknown;
-    try {
-      events = await this.#webhook.events(delivery);
-    } catch (error) {
+  #askForEvents(delivery: WebhookDelivery): MaybePromise<unknown> {
+    const failed = (error: unknown): never => {
       throw deliveryError(error, "`webhook.events` threw");
+    };
+    try {
+      const events: MaybePromise<unknown> = this.#webhook.events(delivery);
+      return isPromise(events) ? events.then(undefined, failed) : events;
+    } catch (error) {
+      return failed(error);
     }
+  }
+
+  #checked(events: unknown): readonly SyncEvent[] {
     if (Array.isArray(events)) {
       const most = Math.ceil(this.maxBodyBytes / BYTES_PER_EVENT);
       if (events.length <= most) return events as readonly SyncEvent[];
@@ -229,6 +263,7 @@ export class Gate {
     const { name: provider } = this.#options.provider;
     this.#options.hooks.emit("delivery.refused", {
       provider,
+      connection: undefined,
       status: 200,
       code: "CONNECTION_UNKNOWN",
       error: undefined,
@@ -244,6 +279,7 @@ export class Gate {
       const code = refusalCode(error);
       return this.refuse(statusOf(code) === expected ? code : otherwise, {
         error,
+        connection,
         ...(retryAfterMs === undefined ? undefined : { retryAfterMs }),
       });
     }
@@ -273,7 +309,7 @@ export class Gate {
       }
       return shaped === undefined ? defaultAnswer(outcome) : shapedAnswer(shaped as WebhookAnswer);
     } catch (error) {
-      this.report(error, `\`webhook.respond\` to connection "${connection}"`);
+      this.report(error, `\`webhook.respond\` to connection "${connection}"`, connection);
       return defaultAnswer(outcome);
     }
   }

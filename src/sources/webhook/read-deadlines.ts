@@ -13,19 +13,21 @@ export const READ_TIMEOUT_MS = 10_000;
 export interface Reading {
   readonly dueAt: number;
   readonly expire: () => void;
+  over: boolean;
 }
 
 /**
  * All readings have the same timeout, so the oldest is the first to fall due and a single timer, set for it, serves all.
- * It is set only for what is still being read when the event loop has gone round: most bodies come with their heads and
- * cost no timer. While nothing is read, none is set.
+ * Only what is still being read when the event loop has gone round is kept and timed: most bodies come with their heads
+ * and cost next to nothing. While nothing is read, no timer is set.
  */
 export class ReadDeadlines {
   readonly #clock: Clock;
+  /** Begun in this turn of the event loop. */
+  #fresh: Reading[] = [];
   // A Set keeps the order in which it was filled.
   readonly #readings = new Set<Reading>();
   #cancelTimer: (() => void) | undefined;
-  #armed = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -33,31 +35,31 @@ export class ReadDeadlines {
 
   /** Calls `expire` once the time is up, unless the reading is ended before. */
   begin(expire: () => void): Reading {
-    const reading = { dueAt: this.#clock.monotonic() + READ_TIMEOUT_MS, expire };
-    this.#readings.add(reading);
-    if (!this.#armed) {
-      this.#armed = true;
-      setImmediate(this.#arm);
-    }
+    const reading = { dueAt: this.#clock.monotonic() + READ_TIMEOUT_MS, expire, over: false };
+    if (this.#fresh.push(reading) === 1) setImmediate(this.#keep);
     return reading;
   }
 
   end(reading: Reading): void {
-    if (!this.#readings.delete(reading) || this.#readings.size > 0 || this.#cancelTimer === undefined) return;
-    this.#cancelTimer();
+    reading.over = true;
+    if (!this.#readings.delete(reading) || this.#readings.size > 0) return;
+    this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    this.#armed = false;
   }
 
-  readonly #arm = (): void => {
-    const [oldest] = this.#readings;
-    this.#armed = oldest !== undefined;
-    if (oldest === undefined) return;
-    this.#cancelTimer = this.#clock.setTimer(
-      this.#sweep,
-      Math.max(0, oldest.dueAt - this.#clock.monotonic()),
-    );
+  /** At the end of the turn: what is not over yet takes longer. */
+  readonly #keep = (): void => {
+    for (const reading of this.#fresh) if (!reading.over) this.#readings.add(reading);
+    this.#fresh = [];
+    this.#arm();
   };
+
+  #arm(): void {
+    const [oldest] = this.#readings;
+    if (oldest === undefined || this.#cancelTimer !== undefined) return;
+    const delayMs = Math.max(0, oldest.dueAt - this.#clock.monotonic());
+    this.#cancelTimer = this.#clock.setTimer(this.#sweep, delayMs);
+  }
 
   readonly #sweep = (): void => {
     this.#cancelTimer = undefined;
@@ -65,6 +67,7 @@ export class ReadDeadlines {
     for (const reading of this.#readings) {
       if (reading.dueAt > now) break;
       this.#readings.delete(reading);
+      reading.over = true;
       reading.expire();
     }
     this.#arm();

@@ -38,6 +38,8 @@ export class Database {
   readonly #mark = randomUUID();
   #owner: unknown;
   #session: MemorySession | undefined;
+  /** Whether the next one need not wait for the session. */
+  #disowned = false;
   readonly #waiters = new Set<() => void>();
 
   private constructor(journal: Journal, environment: StoreEnvironment, limits: Limits) {
@@ -101,13 +103,14 @@ export class Database {
   async takeOver(session: MemorySession, leaseMs: number, signal: AbortSignal | undefined): Promise<boolean> {
     const { clock } = this.environment;
     const deadline = clock.monotonic() + leaseMs;
-    while (this.#session !== undefined) {
+    while (this.#session !== undefined && !this.#disowned) {
       const leftMs = deadline - clock.monotonic();
       if (leftMs <= 0) return false;
       await this.#untilFree(leftMs, signal);
     }
     signal?.throwIfAborted();
     this.#session = session;
+    this.#disowned = false;
     try {
       await this.#becomeOwner();
     } catch (error) {
@@ -121,6 +124,14 @@ export class Database {
   free(session: MemorySession): void {
     if (this.#session !== session) return;
     this.#session = undefined;
+    this.#disowned = false;
+    for (const wake of this.#waiters) wake();
+  }
+
+  /** Its holder wants the right to work no more, but what it has leased could not be given back. */
+  disown(session: MemorySession): void {
+    if (this.#session !== session) return;
+    this.#disowned = true;
     for (const wake of this.#waiters) wake();
   }
 

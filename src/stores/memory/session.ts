@@ -55,9 +55,14 @@ export class MemorySession implements WorkSession {
 
   async release(): Promise<void> {
     if (!this.#isLive) return;
-    await this.#database.change((draft) => {
-      if (this.#isLive) endLeases(draft, "released");
-    });
+    try {
+      await this.#database.change((draft) => {
+        if (this.#isLive) endLeases(draft, "released");
+      });
+    } catch (error) {
+      this.#database.disown(this); // whoever works next finds its leases, as after a crash
+      throw error;
+    }
     this.#database.free(this);
   }
 

@@ -10,15 +10,15 @@ import { mergeHints, type MergedHint, NO_HINT } from "../../core/hint.ts";
 import { invalidOption } from "../../core/errors.ts";
 import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
 import type { AppendEntry, AppendResult } from "../../core/store.ts";
-import type { Events } from "./events.ts";
-import type { Ledger } from "./ledger.ts";
+import { type EventColumns, type Events, NO_EVENTS } from "./events.ts";
+import { keysInRow, keyText, type Ledger, type LedgerColumns } from "./ledger.ts";
 import { kindOf, type Lanes, laneOf } from "./lanes.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
 import { prepare, type Statement } from "./statement.ts";
 
 /** What an append has to know of its object. */
-interface ObjectRow {
+interface ObjectRow extends EventColumns, LedgerColumns {
   readonly n: number;
   readonly touched: number;
   readonly not_before: number | null;
@@ -30,8 +30,6 @@ interface ObjectRow {
   readonly hint: Hint | null;
   readonly hint_version: string | null;
   readonly hint_order: string | null;
-  readonly head: number | null;
-  readonly event_count: number;
 }
 
 type Mark = Omit<AppendEntry, "ref" | "dedupeKey">;
@@ -57,33 +55,33 @@ export class Appender {
     this.#find = prepare(
       db,
       `
-      SELECT n, touched, not_before, lane, due, generation, forced, dead, hint, hint_version, hint_order, head,
-        event_count
+      SELECT n, touched, not_before, lane, due, generation, forced, dead, hint, hint_version, hint_order, event_count,
+        head, first_event, first_at, keys, older_keys
       FROM trueup_object WHERE scope = ? AND id = ?`,
     );
     this.#insert = prepare(
       db,
       `
-      INSERT INTO trueup_object (scope, id, touched, lane, due, dirty_since, generation, forced, origin, hint,
-        hint_version, hint_order, head, event_count)
-      VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?3, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
+      INSERT INTO trueup_object (scope, id, lane, touched, generation, due, dirty_since, forced, origin, hint,
+        hint_version, hint_order, event_count, head, first_event, first_at, keys)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     // A clean object becomes dirty, and a dead one dirty afresh; what is kept of the dead one is bound by the caller.
     this.#dirty = prepare(
       db,
       `
-      UPDATE trueup_object SET touched = ?2, lane = ?3, due = ?4, dirty_since = ?5, generation = ?2, attempts = 0,
-        lags = 0, forced = ?6, dead = NULL, origin = ?7, hint = ?8, hint_version = ?9, hint_order = ?10, head = ?11,
-        event_count = ?12, error = NULL
-      WHERE n = ?1`,
+      UPDATE trueup_object SET lane = ?, touched = ?, generation = ?, due = ?, dirty_since = ?, forced = ?, origin = ?,
+        hint = ?, hint_version = ?, hint_order = ?, event_count = ?, head = ?, first_event = ?, first_at = ?, keys = ?,
+        older_keys = ?, attempts = 0, lags = 0, dead = NULL, error = NULL
+      WHERE n = ?`,
     );
     // No column of an index, so that no index is written.
     this.#again = prepare(
       db,
       `
-      UPDATE trueup_object SET touched = ?2, generation = ?2, forced = ?3, hint = ?4, hint_version = ?5,
-        hint_order = ?6, head = ?7, event_count = ?8
-      WHERE n = ?1`,
+      UPDATE trueup_object SET touched = ?, generation = ?, forced = ?, hint = ?, hint_version = ?, hint_order = ?,
+        event_count = ?, head = ?, keys = ?, older_keys = ?
+      WHERE n = ?`,
     );
     this.#move = prepare(db, "UPDATE trueup_object SET lane = ? WHERE n = ?");
     this.#lease = prepare(db, "SELECT since_hint, since_version, since_order FROM trueup_lease WHERE n = ?");
@@ -106,72 +104,83 @@ export class Appender {
   }
 
   #appendOne(turn: Turn, entry: AppendEntry): AppendResult {
-    const { ref, dedupeKey } = entry;
+    const { ref } = entry;
+    const key = entry.dedupeKey === undefined ? null : keyText(entry.dedupeKey);
     const scope = this.#scopes.demand(turn, ref);
     const row = this.#find.get(scope, ref.id) as ObjectRow | undefined;
     if (row === undefined) {
-      const { n, generation } = this.#insertNew(turn, scope, ref.id, entry);
-      if (dedupeKey !== undefined) this.#ledger.add(turn, n, dedupeKey);
-      return { status: "accepted", generation };
+      return { status: "accepted", generation: this.#insertNew(turn, scope, ref.id, entry, key) };
     }
-    if (dedupeKey !== undefined && !this.#ledger.add(turn, row.n, dedupeKey)) {
+    if (key !== null && this.#ledger.has(row.n, row, key)) {
       return { status: "duplicate", generation: row.due === null ? 0 : row.generation };
     }
-    return { status: "accepted", generation: this.#markKnown(turn, scope, row, entry) };
+    return { status: "accepted", generation: this.#markKnown(turn, scope, row, entry, key) };
   }
 
   /** Marks an object dirty, whatever it is now. */
   mark(turn: Turn, scope: number, id: string, mark: Mark): void {
     const row = this.#find.get(scope, id) as ObjectRow | undefined;
-    if (row === undefined) this.#insertNew(turn, scope, id, mark);
-    else this.#markKnown(turn, scope, row, mark);
+    if (row === undefined) this.#insertNew(turn, scope, id, mark, null);
+    else this.#markKnown(turn, scope, row, mark, null);
   }
 
-  #markKnown(turn: Turn, scope: number, row: ObjectRow, mark: Mark): number {
+  #markKnown(turn: Turn, scope: number, row: ObjectRow, mark: Mark, key: string | null): number {
     const generation = turn.tick();
-    if (mark.event !== undefined) this.#events.add(turn, generation, row.head, mark.event);
-    if (row.due === null) this.#makeDirty(turn, scope, row, generation, mark);
-    else this.#addTo(turn, scope, row, generation, mark);
+    const keys = key === null ? row : this.#ledger.add(row.n, row, key);
+    if (row.due === null) this.#makeDirty(turn, scope, row, generation, mark, keys);
+    else this.#addTo(turn, scope, row, generation, mark, keys);
+    turn.arrived(row.n, mark.event, key);
     return generation;
   }
 
-  #insertNew(turn: Turn, scope: number, id: string, mark: Mark): { n: number; generation: number } {
+  #insertNew(turn: Turn, scope: number, id: string, mark: Mark, key: string | null): number {
     const generation = turn.tick();
-    if (mark.event !== undefined) this.#events.add(turn, generation, null, mark.event);
     const lane = laneOf(scope, mark.lane);
     const { hint, version, order } = hintOf(mark);
     const forced = mark.force === true ? generation : 0;
-    const [head, count] = mark.event === undefined ? [null, 0] : [generation, 1];
-    const { lastInsertRowid } = this.#insert.run(
+    const events = this.#events.begin(turn, generation, NO_EVENTS, mark.event);
+    const { lastInsertRowid: n } = this.#insert.run(
       scope,
       id,
-      generation,
       lane,
+      generation,
+      generation,
+      turn.now,
       turn.now,
       forced,
       mark.origin,
       hint,
       version,
       order,
-      head,
-      count,
+      events.event_count,
+      events.head,
+      events.first_event,
+      events.first_at,
+      key === null ? null : keysInRow([key]),
     );
     this.#lanes.wake(turn, lane, turn.now);
-    return { n: Number(lastInsertRowid), generation };
+    turn.arrived(Number(n), mark.event, key);
+    return generation;
   }
 
-  #makeDirty(turn: Turn, scope: number, row: ObjectRow, generation: number, mark: Mark): void {
+  #makeDirty(
+    turn: Turn,
+    scope: number,
+    row: ObjectRow,
+    generation: number,
+    mark: Mark,
+    { keys, older_keys: olderKeys }: LedgerColumns,
+  ): void {
     const dead = row.dead !== null;
     const lane = laneOf(scope, mark.lane);
     const due = dead ? turn.now : Math.max(turn.now, row.not_before ?? 0);
     const { hint, version, order } = mergeHints(dead ? hintColumns(row) : NO_HINT, hintOf(mark));
     const forced = mark.force === true ? generation : row.forced;
-    const count = row.event_count + Number(mark.event !== undefined);
-    const head = mark.event === undefined ? row.head : generation;
+    const events = this.#events.begin(turn, generation, row, mark.event);
     this.#dirty.run(
-      row.n,
-      generation,
       lane,
+      generation,
+      generation,
       due,
       turn.now,
       forced,
@@ -179,17 +188,29 @@ export class Appender {
       hint,
       version,
       order,
-      head,
-      count,
+      events.event_count,
+      events.head,
+      events.first_event,
+      events.first_at,
+      keys,
+      olderKeys,
+      row.n,
     );
     this.#lanes.wake(turn, lane, due);
   }
 
   /** The object waits or is leased: it keeps its due date, and its lease. */
-  #addTo(turn: Turn, scope: number, row: ObjectRow, generation: number, mark: Mark): void {
+  #addTo(
+    turn: Turn,
+    scope: number,
+    row: ObjectRow,
+    generation: number,
+    mark: Mark,
+    { keys, older_keys: olderKeys }: LedgerColumns,
+  ): void {
     const before = row.lane ?? laneOf(scope, mark.lane);
     const lane = mark.lane === "live" && kindOf(before) === "repair" ? laneOf(scope, "live") : before;
-    const counted = Number(mark.event !== undefined);
+    const events = this.#events.add(turn, generation, row, mark.event);
     const lease = this.#lease.get(row.n) as
       | { since_hint: Hint | null; since_version: string | null; since_order: string | null }
       | undefined;
@@ -200,13 +221,26 @@ export class Appender {
     } else {
       const since = { hint: lease.since_hint, version: lease.since_version, order: lease.since_order };
       const { hint, version, order } = mergeHints(since, hintOf(mark));
+      const counted = events.event_count - row.event_count;
       this.#sinceLease.run(row.n, turn.now, mark.origin, hint, version, order, counted);
     }
     const forced = mark.force === true ? generation : row.forced;
-    const head = mark.event === undefined ? row.head : generation;
-    const count = row.event_count + counted;
     if (lane !== row.lane) this.#move.run(lane, row.n);
-    this.#again.run(row.n, generation, forced, merged.hint, merged.version, merged.order, head, count);
+    const { hint, version, order } = merged;
+    const { event_count: count, head } = events;
+    this.#again.run(
+      generation,
+      generation,
+      forced,
+      hint,
+      version,
+      order,
+      count,
+      head,
+      keys,
+      olderKeys,
+      row.n,
+    );
   }
 }
 

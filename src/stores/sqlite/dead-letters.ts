@@ -22,6 +22,7 @@ interface DeadRow {
   readonly attempts: number;
   readonly event_count: number;
   readonly head: number | null;
+  readonly first_event: string | null;
   readonly dirty_since: number;
 }
 
@@ -50,7 +51,7 @@ export class DeadLetters {
     this.#page = prepare(
       db,
       `
-      SELECT n, scope, id, error, attempts, event_count, head, dirty_since FROM trueup_object
+      SELECT n, scope, id, error, attempts, event_count, head, first_event, dirty_since FROM trueup_object
       WHERE ${MATCHES} AND (scope, n) > (?3, ?4) ORDER BY scope, n LIMIT ?5`,
     );
     this.#lanesOf = prepare(db, `SELECT DISTINCT lane FROM trueup_object WHERE ${MATCHES}`);
@@ -79,7 +80,8 @@ export class DeadLetters {
       db,
       `
       UPDATE trueup_object SET dead = NULL, lane = NULL, dirty_since = ?3, attempts = 0, lags = 0, forced = 0,
-        origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0, error = NULL
+        origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, event_count = 0, head = NULL,
+        first_event = NULL, first_at = NULL, error = NULL
       WHERE ${MATCHES}`,
     );
   }
@@ -139,7 +141,7 @@ export class DeadLetters {
       error: toFailure(row.error),
       attempts: row.attempts,
       eventCount: row.event_count,
-      events: this.#events.newest(row.head, this.#maxEvents),
+      events: this.#events.newest(row, this.#maxEvents),
       dirtySince: row.dirty_since,
     };
   }

@@ -1,5 +1,6 @@
 /**
- * Events of objects: written at the end of their table, each with the number of the one before it.
+ * Events of objects. Most are handled alone, so the one that makes an object dirty stands in the object's row if it is
+ * short. All others are written at the end of a table, each with the number of the one before it there.
  *
  * @module
  */
@@ -14,6 +15,19 @@ import type { Turn } from "./turn.ts";
  */
 const MAX_DELETED = 1_000;
 
+/** The longest event, in characters of its JSON, that a row is still narrow with. */
+const MAX_IN_ROW = 512;
+
+/** What an object's row has of its events. */
+export interface EventColumns {
+  readonly event_count: number;
+  readonly head: number | null;
+  readonly first_event: string | null;
+  readonly first_at: number | null;
+}
+
+export const NO_EVENTS: EventColumns = { event_count: 0, head: null, first_event: null, first_at: null };
+
 export class Events {
   readonly #insert: StatementSync;
   readonly #select: StatementSync;
@@ -25,12 +39,25 @@ export class Events {
     this.#delete = db.prepare("DELETE FROM trueup_event WHERE seq = ? RETURNING prev");
   }
 
-  add(turn: Turn, seq: number, previous: number | null, event: StoredEvent): void {
-    this.#insert.run(seq, previous, turn.now, JSON.stringify(event));
+  /** The columns of an object that becomes dirty with this event. */
+  begin(turn: Turn, seq: number, before: EventColumns, event: StoredEvent | undefined): EventColumns {
+    if (event === undefined) return before;
+    const body = JSON.stringify(event);
+    // One that was dead still has its events, and the first of them keeps its place.
+    if (before.event_count > 0 || body.length > MAX_IN_ROW) return this.#chain(turn, seq, before, body);
+    return { event_count: 1, head: null, first_event: body, first_at: turn.now };
   }
 
-  /** The newest events of a chain, oldest first. A chain ends where the older ones were settled or have expired. */
-  newest(head: number | null, limit: number): StoredEvent[] {
+  /** The columns of an object that was dirty before, and maybe leased: what is in its row is of the lease. */
+  add(turn: Turn, seq: number, before: EventColumns, event: StoredEvent | undefined): EventColumns {
+    return event === undefined ? before : this.#chain(turn, seq, before, JSON.stringify(event));
+  }
+
+  /** The newest events, oldest first. A chain ends where the older ones were settled or have expired. */
+  newest(
+    { head, first_event: first }: Pick<EventColumns, "head" | "first_event">,
+    limit: number,
+  ): StoredEvent[] {
     const found: StoredEvent[] = [];
     for (let seq = head; seq !== null && found.length < limit;) {
       const row = this.#select.get(seq) as { prev: number | null; body: string } | undefined;
@@ -38,6 +65,7 @@ export class Events {
       found.push(JSON.parse(row.body) as StoredEvent);
       seq = row.prev;
     }
+    if (first !== null && found.length < limit) found.push(JSON.parse(first) as StoredEvent);
     return found.toReversed();
   }
 
@@ -48,6 +76,11 @@ export class Events {
     for (let deleted = 0; seq !== null && deleted < MAX_DELETED; deleted += 1) {
       seq = (this.#delete.get(seq) as { prev: number | null } | undefined)?.prev ?? null;
     }
+  }
+
+  #chain(turn: Turn, seq: number, before: EventColumns, body: string): EventColumns {
+    this.#insert.run(seq, before.head, turn.now, body);
+    return { ...before, event_count: before.event_count + 1, head: seq };
   }
 
   #previous(seq: number): number | null {

@@ -95,7 +95,7 @@ export class Leases {
       origin: row.origin,
       hint: row.hint ?? undefined,
       hintVersion: row.hint_version ?? undefined,
-      events: row.event_count === 0 ? [] : this.#events.newest(row.head, this.#maxEvents),
+      events: row.event_count === 0 ? [] : this.#events.newest(row, this.#maxEvents),
       eventCount: row.event_count,
       dirtySince: row.dirty_since,
       index: toIndex(row),

@@ -1,85 +1,127 @@
 /**
  * The ledger: which events were seen, and since when.
  *
- * Keys are random, and a commit that wrote one index over all of them would write a page for each. They are kept by
- * object instead: an event about a new object is written at the end, one about a known object beside its earlier ones.
- * A key names its object (see `dedupeKey`), so nothing is lost by looking there alone.
+ * Keys are random, and a commit that wrote one index over all of them would write a page for each. A key names its object
+ * (see `dedupeKey`), so nothing is lost by looking there alone: the newest keys of an object stand in its own row, which
+ * an append writes anyhow. When there are too many of them for a narrow row, all move to a table, to lie side by side.
  *
  * @module
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
-import type { Turn } from "./turn.ts";
 
-/** How many keys one slice of sweeping deletes; a page is never cut. */
+/** How many keys a row holds: what most objects get within the time that keys are kept. */
+const MAX_IN_ROW = 16;
+
+/** Between the keys of a row, and behind the last. No key has it, so that none is found astride two others. */
+const SEPARATOR = ",";
+
+/** How many keys, or objects without one, a slice sweeps; what came with one transaction is never cut. */
 const SLICE = 500;
 
-/** A key in a page: the number of its object as little-endian uint32, and the key itself. */
-const OBJECT_BYTES = Uint32Array.BYTES_PER_ELEMENT;
-const ENTRY_BYTES = OBJECT_BYTES + DEDUPE_KEY_BYTES;
-
-export interface LedgerEntry {
-  readonly object: number;
-  readonly key: Uint8Array;
+/** What an object's row has of the ledger. */
+export interface LedgerColumns {
+  readonly keys: string | null;
+  readonly older_keys: number;
 }
 
 export class Ledger {
   readonly #insert: StatementSync;
-  readonly #oldest: StatementSync;
+  readonly #find: StatementSync;
+  readonly #any: StatementSync;
   readonly #delete: StatementSync;
-  readonly #deletePage: StatementSync;
   readonly #deleteObject: StatementSync;
+  readonly #object: StatementSync;
+  readonly #update: StatementSync;
+  readonly #oldest: StatementSync;
+  readonly #deleteArrival: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#insert = db.prepare("INSERT INTO trueup_ledger (object, key) VALUES (?, ?) ON CONFLICT DO NOTHING");
-    this.#oldest = db.prepare("SELECT seq, at, keys FROM trueup_ledger_page ORDER BY seq LIMIT 1");
+    this.#find = db.prepare("SELECT 1 FROM trueup_ledger WHERE object = ? AND key = ?");
+    this.#any = db.prepare("SELECT 1 FROM trueup_ledger WHERE object = ? LIMIT 1");
     this.#delete = db.prepare("DELETE FROM trueup_ledger WHERE object = ? AND key = ?");
-    this.#deletePage = db.prepare("DELETE FROM trueup_ledger_page WHERE seq = ?");
     this.#deleteObject = db.prepare("DELETE FROM trueup_ledger WHERE object = ?");
+    this.#object = db.prepare("SELECT keys, older_keys FROM trueup_object WHERE n = ?");
+    this.#update = db.prepare(
+      `
+      UPDATE trueup_object SET keys = ?, older_keys = ?, first_event = iif(first_at > ?, first_event, NULL),
+        first_at = iif(first_at > ?, first_at, NULL)
+      WHERE n = ?`,
+    );
+    this.#oldest = db.prepare("SELECT seq, at, objects FROM trueup_arrival ORDER BY seq LIMIT 1");
+    this.#deleteArrival = db.prepare("DELETE FROM trueup_arrival WHERE seq = ?");
   }
 
-  /** @returns false for a key that is there already */
-  add(turn: Turn, object: number, key: Uint8Array): boolean {
-    if (this.#insert.run(object, key).changes === 0) return false;
-    turn.ledgerEntries.push({ object, key });
-    return true;
+  has(object: number, { keys, older_keys: older }: LedgerColumns, key: string): boolean {
+    if (keys?.includes(key) === true) return true;
+    return older === 1 && this.#find.get(object, key) !== undefined;
+  }
+
+  /** The object's columns with a key that it does not have yet. */
+  add(object: number, { keys, older_keys: older }: LedgerColumns, key: string): LedgerColumns {
+    const last = keysInRow([key]);
+    if (keys === null) return { keys: last, older_keys: older };
+    if (keys.length < MAX_IN_ROW * last.length) return { keys: keys + last, older_keys: older };
+    for (const earlier of splitKeys(keys)) this.#insert.run(object, earlier);
+    return { keys: last, older_keys: 1 };
   }
 
   forget(object: number): void {
     this.#deleteObject.run(object);
   }
 
-  /** Deletes a slice of the keys that came by then. @returns whether there may be more */
+  /**
+   * Deletes a slice of the keys that came by then, and of the events that stand in their objects' rows.
+   * @returns whether there may be more
+   */
   sweep(expired: number): boolean {
-    for (let deleted = 0; deleted < SLICE;) {
-      const page = this.#oldest.get() as { seq: number; at: number; keys: Uint8Array } | undefined;
-      if (page === undefined || page.at > expired) return false;
-      for (const { object, key } of readPage(page.keys)) {
-        this.#delete.run(object, key);
-        deleted += 1;
+    for (let swept = 0; swept < SLICE;) {
+      const arrival = this.#oldest.get() as { seq: number; at: number; objects: string } | undefined;
+      if (arrival === undefined || arrival.at > expired) return false;
+      for (const [object, keys] of keysByObject(arrival.objects)) {
+        this.#sweepObject(object, keys, expired);
+        swept += Math.max(1, keys.length);
       }
-      this.#deletePage.run(page.seq);
+      this.#deleteArrival.run(arrival.seq);
     }
     return true;
   }
+
+  #sweepObject(object: number, keys: readonly string[], expired: number): void {
+    const row = this.#object.get(object) as LedgerColumns | undefined;
+    const kept = new Set(splitKeys(row?.keys ?? ""));
+    for (const key of keys) if (!kept.delete(key)) this.#delete.run(object, key);
+    if (row === undefined) return;
+    const left = kept.size === 0 ? null : keysInRow([...kept]);
+    const older = row.older_keys === 1 && this.#any.get(object) !== undefined;
+    this.#update.run(left, Number(older), expired, expired, object);
+  }
 }
 
-/** The entries of one transaction as one blob. */
-export function ledgerPage(entries: readonly LedgerEntry[]): Uint8Array {
-  const page = new Uint8Array(entries.length * ENTRY_BYTES);
-  const numbers = new DataView(page.buffer);
-  for (const [i, { object, key }] of entries.entries()) {
-    numbers.setUint32(i * ENTRY_BYTES, object, true);
-    page.set(key, i * ENTRY_BYTES + OBJECT_BYTES);
+/** What `Turn.arrivals` gathered. An object that came without a key has an empty list. */
+function keysByObject(arrival: string): Map<number, string[]> {
+  const objects = new Map<number, string[]>();
+  const list = JSON.parse(arrival) as (number | string | null)[];
+  for (let i = 0; i < list.length; i += 2) {
+    const [object, key] = [list[i] as number, list[i + 1] as string | null];
+    const keys = objects.get(object) ?? [];
+    if (key !== null) keys.push(key);
+    objects.set(object, keys);
   }
-  return page;
+  return objects;
 }
 
-function* readPage(page: Uint8Array): Generator<LedgerEntry> {
-  const numbers = new DataView(page.buffer, page.byteOffset, page.byteLength);
-  for (let at = 0; at < page.length; at += ENTRY_BYTES) {
-    const object = numbers.getUint32(at, true);
-    yield { object, key: page.subarray(at + OBJECT_BYTES, at + ENTRY_BYTES) };
-  }
+/** A dedupe key as the tables have it. */
+export function keyText(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("base64url");
+}
+
+/** Keys as an object's row has them. */
+export function keysInRow(keys: readonly string[]): string {
+  return keys.join(SEPARATOR) + SEPARATOR;
+}
+
+function splitKeys(keys: string): string[] {
+  return keys.split(SEPARATOR).slice(0, -1);
 }

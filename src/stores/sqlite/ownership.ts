@@ -67,13 +67,15 @@ export class Owners {
   /** @throws TrueupError `STORE_IN_USE` after `leaseMs`; the signal's reason when it aborts. */
   async take(leaseMs: number, signal: AbortSignal | undefined): Promise<Ownership> {
     const { clock } = this.#parts;
-    const start = clock.monotonic();
-    const watch: Watch = { epoch: -1, heartbeat: -1, since: start };
+    const watch: Watch = { epoch: -1, heartbeat: -1, since: 0 };
     const lookMs = Math.min(Math.max(leaseMs / 20, LOOK_MIN_MS), LOOK_MAX_MS);
+    let start: number | undefined;
     for (;;) {
       signal?.throwIfAborted();
       const ownership = await this.#try(leaseMs, watch);
       if (ownership !== undefined) return ownership;
+      // Counted from the first look, so that the last one has seen a whole lease without a sign of life.
+      start ??= clock.monotonic();
       const left = start + leaseMs - clock.monotonic();
       if (left <= 0) {
         const message = `another process works on this store, and did not stop within ${leaseMs} ms`;
@@ -124,7 +126,7 @@ export class Owners {
     }
     const watchedMs = monotonic - watch.since;
     const lease = owner.owner_lease_ms;
-    return watchedMs > lease || (turn.now - owner.owner_heartbeat > lease && watchedMs >= lease / 2);
+    return watchedMs >= lease || (turn.now - owner.owner_heartbeat > lease && watchedMs >= lease / 2);
   }
 
   #held(epoch: number, leaseMs: number, taken: ProcessLock | undefined): Ownership {

@@ -51,12 +51,13 @@ export interface WorkRow extends IndexColumns {
   readonly origin: Origin;
   readonly hint: Hint | null;
   readonly hint_version: string | null;
-  readonly head: number | null;
   readonly event_count: number;
+  readonly head: number | null;
+  readonly first_event: string | null;
 }
 
 export const WORK_COLUMNS = `n, id, lane, due, dirty_since, generation, attempts, lags, begun, forced, origin, hint,
-  hint_version, head, event_count, ${INDEX_COLUMNS}`;
+  hint_version, event_count, head, first_event, ${INDEX_COLUMNS}`;
 
 export function failureText(error: FailureRecord): string {
   return JSON.stringify(error);

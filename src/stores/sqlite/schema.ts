@@ -59,7 +59,8 @@ CREATE INDEX trueup_lane_turn ON trueup_lane (provider, resource, repair, turn) 
 CREATE INDEX trueup_lane_due ON trueup_lane (provider, resource, due) WHERE due IS NOT NULL;
 CREATE INDEX trueup_lane_connection ON trueup_lane (provider, connection);
 
--- One narrow row an object; what is long lives elsewhere. Waiting or leased: due is set. Dead: dead is 1.
+-- One narrow row an object, because it is what appending, claiming and settling read and write; what is long lives
+-- elsewhere. Waiting or leased: due is set. Dead: dead is 1.
 CREATE TABLE trueup_object (
   n            INTEGER PRIMARY KEY,
   scope        INTEGER NOT NULL,
@@ -85,8 +86,12 @@ CREATE TABLE trueup_object (
   hint         TEXT,
   hint_version TEXT,
   hint_order   TEXT,
-  head         INTEGER,                    -- its newest event
   event_count  INTEGER NOT NULL DEFAULT 0,
+  head         INTEGER,                    -- its newest event in trueup_event
+  first_event  TEXT,                       -- the event that made it dirty, where that is short; it has no row there
+  first_at     INTEGER,                    -- when that came
+  keys         TEXT,                       -- its newest keys of the ledger
+  older_keys   INTEGER NOT NULL DEFAULT 0, -- 1: more of them are in trueup_ledger
   error        TEXT,
   UNIQUE (scope, id)
 );
@@ -108,7 +113,8 @@ CREATE TABLE trueup_lease (
   since_count   INTEGER NOT NULL DEFAULT 0
 );
 
--- Written at the end, read through the chain of prev, swept from the start: no index is needed. seq is the generation.
+-- Events that are not in their object's row. Written at the end, read through the chain of prev, swept from the start:
+-- no index is needed. seq is the generation.
 CREATE TABLE trueup_event (
   seq  INTEGER PRIMARY KEY,
   prev INTEGER,
@@ -116,10 +122,12 @@ CREATE TABLE trueup_event (
   body TEXT NOT NULL
 );
 
--- The ledger, and when its keys came: a row of ledger_page holds the keys of one transaction, each behind its object's
--- number, so that expiry reads exactly what has expired, and neither searches nor keeps a second index over keys.
-CREATE TABLE trueup_ledger (object INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (object, key)) WITHOUT ROWID;
-CREATE TABLE trueup_ledger_page (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, keys BLOB NOT NULL);
+-- What the ledger knows of objects whose rows had no room for it.
+CREATE TABLE trueup_ledger (object INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (object, key)) WITHOUT ROWID;
+
+-- What came with one transaction: a JSON array of objects' numbers, each followed by its key (or null). So expiry reads
+-- exactly what has expired, and neither searches nor keeps an index of when things came.
+CREATE TABLE trueup_arrival (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, objects TEXT NOT NULL);
 
 -- What passes over lists have seen: object numbers as little-endian uint32, a row a page.
 CREATE TABLE trueup_pass_page (

@@ -60,18 +60,19 @@ export class Settler {
     this.#clean = prepare(
       db,
       `
-      UPDATE trueup_object SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7, evidence = ?8,
-        touched = ?2, not_before = ?9, lane = NULL, due = NULL, dirty_since = ?10, attempts = 0, lags = 0, begun = 0,
-        forced = 0, origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, head = NULL, event_count = 0,
-        error = NULL
-      WHERE n = ?1`,
+      UPDATE trueup_object SET state = ?, version = ?, hash = ?, row_hash = ?, revision = ?, evidence = ?, touched = ?,
+        not_before = ?, dirty_since = ?, lane = NULL, due = NULL, attempts = 0, lags = 0, begun = 0, forced = 0,
+        origin = NULL, hint = NULL, hint_version = NULL, hint_order = NULL, event_count = 0, head = NULL,
+        first_event = NULL, first_at = NULL, error = NULL
+      WHERE n = ?`,
     );
     this.#fresh = prepare(
       db,
       `
       UPDATE trueup_object SET state = ?3, version = ?4, hash = ?5, row_hash = ?6, revision = ?7, evidence = ?8,
         touched = ?2, not_before = ?9, due = ?10, dirty_since = ?11, attempts = 0, lags = 0, begun = 0, forced = ?12,
-        origin = ?13, hint = ?14, hint_version = ?15, hint_order = ?16, event_count = ?17, error = NULL
+        origin = ?13, hint = ?14, hint_version = ?15, hint_order = ?16, event_count = ?17,
+        first_event = NULL, first_at = NULL, error = NULL
       WHERE n = ?1`,
     );
     this.#wait = prepare(
@@ -132,7 +133,7 @@ export class Settler {
     const values = indexValues(index);
     if (since === undefined) {
       // A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
-      this.#clean.run(claim.key, touched, ...values, notBefore ?? null, index === null ? turn.now : null);
+      this.#clean.run(...values, touched, notBefore ?? null, index === null ? turn.now : null, claim.key);
       return;
     }
     const { hint, version, order } = sinceHint(since);

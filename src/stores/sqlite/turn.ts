@@ -5,7 +5,7 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { type LedgerEntry, ledgerPage } from "./ledger.ts";
+import type { StoredEvent } from "../../core/event.ts";
 
 /** The one row of `trueup_store`. */
 export interface StoreRow {
@@ -30,8 +30,8 @@ export class Turn {
   readonly awake = new Set<number>();
   /** Scopes that this transaction created; see `Scopes.demand`. */
   readonly newScopes = new Map<string, number>();
-  /** What joined the ledger, for the page that says when. */
-  readonly ledgerEntries: LedgerEntry[] = [];
+  /** What came and will expire: numbers of objects, each followed by the key of its event, or null; see `Ledger`. */
+  readonly arrivals: (number | string | null)[] = [];
   #counter: number;
 
   constructor(store: StoreRow, now: number) {
@@ -46,23 +46,28 @@ export class Turn {
     return this.#counter;
   }
 
+  /** Something came for an object that will expire. */
+  arrived(object: number, event: StoredEvent | undefined, key: string | null): void {
+    if (event !== undefined || key !== null) this.arrivals.push(object, key);
+  }
+
   get counter(): number {
     return this.#counter;
   }
 }
 
-/** Begins and ends the part of a transaction that is the same for all: the counter, and the ledger's page. */
+/** Begins and ends the part of a transaction that is the same for all: the counter, and what came. */
 export class TurnKeeper {
   readonly #read: StatementSync;
   readonly #writeCounter: StatementSync;
-  readonly #addLedgerPage: StatementSync;
+  readonly #addArrival: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#read = db.prepare(
       `SELECT counter, scopes_changed, owner_epoch, owner_heartbeat, owner_lease_ms, owner_locked FROM trueup_store`,
     );
     this.#writeCounter = db.prepare("UPDATE trueup_store SET counter = ?");
-    this.#addLedgerPage = db.prepare("INSERT INTO trueup_ledger_page (seq, at, keys) VALUES (?, ?, ?)");
+    this.#addArrival = db.prepare("INSERT INTO trueup_arrival (seq, at, objects) VALUES (?, ?, ?)");
   }
 
   read(): StoreRow {
@@ -74,9 +79,7 @@ export class TurnKeeper {
   }
 
   end(turn: Turn): void {
-    if (turn.ledgerEntries.length > 0) {
-      this.#addLedgerPage.run(turn.tick(), turn.now, ledgerPage(turn.ledgerEntries));
-    }
+    if (turn.arrivals.length > 0) this.#addArrival.run(turn.tick(), turn.now, JSON.stringify(turn.arrivals));
     if (turn.counter !== turn.store.counter) this.#writeCounter.run(turn.counter);
   }
 }

@@ -128,15 +128,18 @@ export const commitTopic: Topic = {
         const held = new Promise<void>((resolve) => {
           release = resolve;
         });
+        const begun = Promise.withResolvers<void>();
         const slow = commit(
           [done(claim)],
           async (tx) => {
             await write(tx, "a");
+            begun.resolve();
             await held;
           },
           { timeoutMs: TIMEOUT_MS },
         );
         slow.catch(() => {});
+        await inTime(begun.promise, "the callback should be called");
         await test.clock.advance(TIMEOUT_MS + 1);
         const why = "a callback over its time must be rolled back";
         await rejectsWith("COMMIT_TIMEOUT", inTime(slow, why), why);

@@ -43,7 +43,7 @@ export interface TransactionProbe<Tx> {
 }
 
 /** What a test needs of the store; where it is not there the test is skipped, and says why. */
-export type Need = "transactional" | "reopen" | "durable" | "exclusive" | "shared";
+export type Need = "transactional" | "reopen" | "durable" | "exclusive" | "shared" | "notifies";
 
 /** Registers one test of a topic. */
 export type DefineTest<Tx> = (
@@ -85,6 +85,7 @@ export class StoreTest<Tx> {
       if (need === "transactional" && !guarantees.transactional) return "the store is not transactional";
       if (need === "durable" && guarantees.durability === "none") return 'the store\'s durability is "none"';
       if (need === "shared" && !guarantees.shared) return "the store is not shared";
+      if (need === "notifies" && this.store.subscribe === undefined) return "the store has no `subscribe`";
       if (need === "exclusive" && guarantees.shared) return "the store is shared";
       if ((need === "reopen" || need === "durable") && this.options.reopen === undefined) {
         // A store that claims to be durable has to prove it: leaving the option out is no way around.

@@ -1,0 +1,424 @@
+/**
+ * The store for several processes on several machines: a schema of a PostgreSQL database.
+ *
+ * @module
+ */
+
+import { type ClientConfig, Pool } from "pg";
+import { invalidOption, TrueupError } from "../core/errors.ts";
+import { DEDUPE_KEY_BYTES, type Scope } from "../core/event.ts";
+import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import {
+  type AppendEntry,
+  type AppendResult,
+  connectionKey,
+  type DeadLetterFilter,
+  type DeadRecord,
+  type IndexEntry,
+  type Lock,
+  type Lookup,
+  type Pause,
+  type Pending,
+  type PermitGrant,
+  type RateBudget,
+  type RouteCounts,
+  type Store,
+  type StoreEnvironment,
+  type StoreGuarantees,
+  type WorkSession,
+} from "../core/store.ts";
+import { Database } from "./postgres/database.ts";
+import type { PgPool, PgTx } from "./postgres/driver.ts";
+import { Listener } from "./postgres/listener.ts";
+import { channelOf, migrate } from "./postgres/migrate.ts";
+import { inspectServer } from "./postgres/server.ts";
+import { appendColumns, indexColumns, toAppendResults, toLookup } from "./postgres/rows.ts";
+import { Scopes } from "./postgres/scopes.ts";
+import { Session } from "./postgres/session.ts";
+import { Status } from "./postgres/status.ts";
+import { StoreTime } from "./postgres/time.ts";
+
+export type { PgPool, PgPoolClient, PgResult, PgStatement, PgTx } from "./postgres/driver.ts";
+
+export interface PostgresStoreOptions {
+  /** Where the database is, as `postgres://user:password@host:5432/database`. The store makes a pool of its own. */
+  readonly url?: string | undefined;
+  /** Instead of `url`: a `pg.Pool` of yours. It stays yours: closing the store does not end it. */
+  readonly pool?: PgPool | undefined;
+  /** The schema that the store has to itself: `[a-z_][a-z0-9_]{0,62}`. Its tables are no place for yours. */
+  readonly schema: string;
+  /**
+   * `"auto"`: opening creates the schema and brings it up to date, safely from many processes at once. `"check"`: it only
+   * looks, and says what is missing; for roles that may not create. @default "auto"
+   */
+  readonly migrate?: "auto" | "check" | undefined;
+  /**
+   * Whether idle workers are told of work (LISTEN, on a connection beside the pool) and statements are prepared once.
+   * `false`: they poll, and nothing is left on a connection between transactions, as a pooler in transaction mode needs;
+   * where one is noticed, that is the default. @default true
+   */
+  readonly listen?: boolean | undefined;
+}
+
+const SCHEMA_NAME = /^[a-z_][a-z0-9_]{0,62}$/;
+
+/** Connections of a pool of the store's own. */
+const POOL_CONNECTIONS = 10;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/**
+ * Keeps everything in a schema of a PostgreSQL database (13 or later), for any number of processes at once. What a call
+ * resolved survives a loss of power, as far as the server keeps its word: with `synchronous_commit` and `fsync` on, its
+ * default. `change.commit` runs your writes, to your own tables, in the transaction that settles the work.
+ *
+ * Connects to nothing until the engine opens it.
+ *
+ * @throws TrueupError `OPTION_INVALID`.
+ */
+export function postgresStore(options: PostgresStoreOptions): Store<PgTx> {
+  const { url, pool, schema, migrate: mode = "auto", listen } = options;
+  if ((url === undefined) === (pool === undefined)) {
+    throw invalidOption("postgresStore takes either a `url` or a `pool`");
+  }
+  if (url !== undefined && (typeof url !== "string" || !/^postgres(ql)?:\/\//.test(url))) {
+    throw invalidOption("postgresStore's `url` begins with postgres://"); // which may have a password: it is not shown
+  }
+  if (typeof schema !== "string" || !SCHEMA_NAME.test(schema)) {
+    throw invalidOption(
+      `postgresStore's \`schema\` is an identifier of lower case letters, digits and _, not ${JSON.stringify(schema)}`,
+    );
+  }
+  if (schema.startsWith("pg_") || schema === "information_schema") {
+    throw invalidOption(`postgresStore's \`schema\` cannot be ${schema}, which is PostgreSQL's own`);
+  }
+  if (mode !== "auto" && mode !== "check") {
+    throw invalidOption(`postgresStore's \`migrate\` is "auto" or "check", not ${JSON.stringify(mode)}`);
+  }
+  if (listen !== undefined && typeof listen !== "boolean") {
+    throw invalidOption("postgresStore's `listen` is true or false");
+  }
+  return keepSecrets(new PostgresStore({ url, pool, schema, migrate: mode, listen }), urlSecrets(url));
+}
+
+/** Everything that exists between `open` and `close`. */
+interface OpenStore {
+  readonly environment: StoreEnvironment;
+  readonly database: Database;
+  readonly scopes: Scopes;
+  readonly status: Status;
+  readonly time: StoreTime;
+  readonly listener: Listener;
+  readonly close: () => Promise<void>;
+}
+
+class PostgresStore implements Store<PgTx> {
+  readonly guarantees: StoreGuarantees = { durability: "disk", shared: true, transactional: true };
+  readonly #options: PostgresStoreOptions;
+  #state: OpenStore | undefined;
+
+  constructor(options: PostgresStoreOptions) {
+    this.#options = options;
+  }
+
+  async open(environment: StoreEnvironment): Promise<void> {
+    if (this.#state !== undefined) throw new TrueupError("STORE_FAILED", "the store is open already");
+    this.#state = await openStore(this.#options, environment);
+  }
+
+  async close(): Promise<void> {
+    const state = this.#state;
+    this.#state = undefined;
+    await state?.close();
+  }
+
+  async work(options: { leaseMs: number; signal?: AbortSignal | undefined }): Promise<WorkSession<PgTx>> {
+    const state = this.#open;
+    options.signal?.throwIfAborted();
+    return await Session.begin(options.leaseMs, { ...state, lookAgain: () => state.listener.tell() });
+  }
+
+  async append(entries: readonly AppendEntry[]): Promise<AppendResult[]> {
+    const { database, scopes, time } = this.#open;
+    if (entries.length === 0) return [];
+    for (const { dedupeKey } of entries) {
+      if (dedupeKey !== undefined && dedupeKey.length !== DEDUPE_KEY_BYTES)
+        throw invalidOption(`a dedupeKey has ${DEDUPE_KEY_BYTES} bytes, not ${dedupeKey.length}`);
+    }
+    const refs = entries.map(({ ref }) => ref);
+    const rows = await scopes.with(refs, (numbers) =>
+      database.call("append", [time.moment, ...appendColumns(entries, numbers)]),
+    );
+    return toAppendResults(rows, entries);
+  }
+
+  subscribe(listener: () => void): () => void {
+    return this.#open.listener.subscribe(listener);
+  }
+
+  async nextDue(routes: readonly { provider: string; resource: string }[]): Promise<number | undefined> {
+    const { database, time } = this.#open;
+    if (routes.length === 0) return undefined;
+    const text = `
+      SELECT min(${database.quoted}.next_due($1, r.provider, r.resource)), ${database.quoted}.moment($1)
+      FROM unnest($2::text[], $3::text[]) r(provider, resource)`;
+    const [row] = await database.query({ text }, [
+      time.moment,
+      routes.map(({ provider }) => provider),
+      routes.map(({ resource }) => resource),
+    ]);
+    const [due, storeNow] = row as [number | null, number];
+    return due === null ? undefined : time.local(due, storeNow);
+  }
+
+  // One counter serves all scopes.
+  async counter(_scope: Scope): Promise<number> {
+    const { database } = this.#open;
+    const text = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${database.quoted}.counter`;
+    const [row] = await database.query({ text });
+    return row?.[0] as number;
+  }
+
+  async lookup(scope: Scope, ids: readonly string[]): Promise<(Lookup | undefined)[]> {
+    const { database } = this.#open;
+    if (ids.length === 0) return [];
+    return (await database.call("lookup", [...namesOf(scope), ids])).map(toLookup);
+  }
+
+  async record(scope: Scope, entries: readonly { id: string; index: IndexEntry }[]): Promise<number> {
+    const { database, scopes, time } = this.#open;
+    if (entries.length === 0) return 0;
+    const latest = [...new Map(entries.map((entry) => [entry.id, entry])).values()];
+    const columns = [latest.map(({ id }) => id), ...indexColumns(latest.map(({ index }) => index))];
+    return await scopes.with([scope], ([n]) =>
+      database.value<number>("record", [time.moment, n, ...columns]),
+    );
+  }
+
+  /** In the order of ids; a position is an id. */
+  async unseen(
+    scope: Scope,
+    pass: string,
+    { mark, after, limit }: { mark: number; after: string | undefined; limit: number },
+  ): Promise<{ id: string; position: string }[]> {
+    const { database } = this.#open;
+    const s = database.quoted;
+    const text = `
+      WITH scope AS MATERIALIZED (
+        SELECT c.n FROM ${s}.scope c WHERE c.provider = $1 AND c.connection = $2 AND c.resource = $3 AND NOT c.forgotten
+      ), seen AS MATERIALIZED (
+        SELECT u.n FROM ${s}.pass_page g CROSS JOIN LATERAL unnest(g.objects) u(n) WHERE g.scope = (SELECT n FROM scope) AND g.pass = $4
+      )
+      SELECT o.id FROM ${s}.object o LEFT JOIN seen n ON n.n = o.n
+      WHERE o.scope = (SELECT n FROM scope) AND o.id > $6 AND o.state = 'present' AND o.touched <= $5 AND n.n IS NULL
+        AND NOT EXISTS (SELECT FROM ${s}.work w WHERE w.n = o.n)
+      ORDER BY o.id LIMIT $7`;
+    // Ids are never empty, so the empty one comes before all.
+    const rows = await database.query({ text }, [...namesOf(scope), pass, mark, after ?? "", limit]);
+    return rows.map(([id]) => ({ id: id as string, position: id as string }));
+  }
+
+  async endPass(scope: Scope, pass: string, lock: Lock, checkpoint: string | null): Promise<void> {
+    const { database, scopes } = this.#open;
+    await scopes.with([scope], ([n]) =>
+      database.call("end_pass", [n, pass, lock.name, lock.fence, checkpoint]),
+    );
+  }
+
+  async countPresent(scope: Scope): Promise<number> {
+    const { database } = this.#open;
+    const text = `
+      SELECT c.present + coalesce((SELECT sum(p.change) FROM ${database.quoted}.present_change p WHERE p.scope = c.n), 0)::bigint
+      FROM ${database.quoted}.scope c WHERE c.provider = $1 AND c.connection = $2 AND c.resource = $3 AND NOT c.forgotten`;
+    const [row] = await database.query({ text }, namesOf(scope));
+    return (row?.[0] as number | undefined) ?? 0;
+  }
+
+  async getCheckpoint(key: string): Promise<string | undefined> {
+    const { database } = this.#open;
+    const text = `SELECT value FROM ${database.quoted}.checkpoint WHERE key = $1`;
+    const [row] = await database.query({ text }, [key]);
+    return row?.[0] as string | undefined;
+  }
+
+  async setCheckpoint(key: string, value: string | null): Promise<void> {
+    const { database } = this.#open;
+    const table = `${database.quoted}.checkpoint`;
+    if (value === null) await database.query({ text: `DELETE FROM ${table} WHERE key = $1` }, [key]);
+    else {
+      const text = `INSERT INTO ${table} VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`;
+      await database.query({ text }, [key, value]);
+    }
+  }
+
+  /** A lock that has run out stays its holder's until another takes it: the fence decides, not the moment. */
+  async lock(name: string, ttlMs: number, held?: Lock): Promise<Lock | undefined> {
+    const { database, time } = this.#open;
+    const s = database.quoted;
+    const renew = `UPDATE ${s}.lock SET expires_at = ${s}.moment($1) + $3::bigint WHERE name = $2 AND fence = $4 RETURNING fence`;
+    const take = `
+      INSERT INTO ${s}.lock AS l VALUES ($2, nextval('${s}.counter'), ${s}.moment($1) + $3::bigint)
+      ON CONFLICT (name) DO UPDATE SET fence = nextval('${s}.counter'), expires_at = ${s}.moment($1) + $3::bigint
+      WHERE l.expires_at <= ${s}.moment($1) RETURNING fence`;
+    const values = [time.moment, name, Math.ceil(ttlMs)];
+    const [row] =
+      held === undefined
+        ? await database.query({ text: take }, values)
+        : await database.query({ text: renew }, [...values, held.fence]);
+    return row === undefined ? undefined : { name, fence: row[0] as number };
+  }
+
+  async unlock({ name, fence }: Lock): Promise<void> {
+    const { database } = this.#open;
+    const text = `DELETE FROM ${database.quoted}.lock WHERE name = $1 AND fence = $2`;
+    await database.query({ text }, [name, fence]);
+  }
+
+  async pause({ provider, connection, until, reason }: Pause): Promise<void> {
+    const { database, time } = this.#open;
+    const delay = until === null ? null : time.delay(until);
+    await database.call("pause_connection", [time.moment, provider, connection, delay, reason]);
+  }
+
+  async resume(provider: string, connection: string): Promise<void> {
+    await this.#open.database.call("resume_connection", [provider, connection]);
+  }
+
+  async pauses(): Promise<Pause[]> {
+    const { database, time } = this.#open;
+    const s = database.quoted;
+    const text = `
+      SELECT provider, connection, until, reason, ${s}.moment($1) FROM ${s}.pause
+      WHERE until IS NULL OR until > ${s}.moment($1) ORDER BY provider, connection`;
+    const rows = await database.query({ text }, [time.moment]);
+    return rows.map((row) => {
+      const [provider, connection, until, reason, storeNow] = row as [
+        string,
+        string,
+        number | null,
+        string,
+        number,
+      ];
+      return { provider, connection, until: until === null ? null : time.local(until, storeNow), reason };
+    });
+  }
+
+  async takePermits(budget: RateBudget, wanted: number): Promise<PermitGrant> {
+    const { database, time } = this.#open;
+    const { provider, connection, requests, perMs } = budget;
+    const [row] = await database.call("take_permits", [
+      time.moment,
+      provider,
+      connection,
+      requests,
+      Math.ceil(perMs),
+      wanted,
+    ]);
+    const [permits, retryInMs] = row as [number, number];
+    return { permits, retryInMs };
+  }
+
+  async connections(provider: string): Promise<string[]> {
+    const { database } = this.#open;
+    const text = `
+      SELECT DISTINCT connection FROM ${database.quoted}.scope WHERE provider = $1 AND NOT forgotten ORDER BY connection`;
+    return (await database.query({ text }, [provider])).map(([connection]) => connection as string);
+  }
+
+  async forget(provider: string, connection: string): Promise<void> {
+    const { database } = this.#open;
+    await database.call("forget", [provider, connection, connectionKey(provider, connection)]);
+  }
+
+  async counts(): Promise<RouteCounts[]> {
+    return await this.#open.status.counts();
+  }
+
+  async pending(dueBy: number): Promise<Pending> {
+    return await this.#open.status.pending(dueBy);
+  }
+
+  async listDead(
+    filter: DeadLetterFilter,
+    page: { cursor: string | undefined; limit: number },
+  ): Promise<{ items: DeadRecord[]; next: string | undefined }> {
+    const { environment, status } = this.#open;
+    return await status.listDead(filter, page, environment.maxEventsPerChange);
+  }
+
+  async retryDead(filter: DeadLetterFilter): Promise<number> {
+    return await this.#withDead("retry_dead", filter);
+  }
+
+  async discardDead(filter: DeadLetterFilter): Promise<number> {
+    return await this.#withDead("discard_dead", filter);
+  }
+
+  async sweep(): Promise<boolean> {
+    const { database, environment, time } = this.#open;
+    return await database.value<boolean>("sweep", [time.moment, environment.eventTtlMs]);
+  }
+
+  async #withDead(name: "retry_dead" | "discard_dead", filter: DeadLetterFilter): Promise<number> {
+    const { database, status, time } = this.#open;
+    const scopes = (await status.scopes(filter)).map(({ n }) => n);
+    return await database.value<number>(name, [time.moment, scopes, filter.ids ?? null]);
+  }
+
+  get #open(): OpenStore {
+    if (this.#state === undefined) throw new TrueupError("STORE_FAILED", "the store is not open");
+    return this.#state;
+  }
+}
+
+async function openStore(options: PostgresStoreOptions, environment: StoreEnvironment): Promise<OpenStore> {
+  const { schema, migrate: mode = "auto" } = options;
+  const { clock, logger, random } = environment;
+  const config = configOf(options);
+  const own = options.pool === undefined ? new Pool({ ...config, max: POOL_CONNECTIONS }) : undefined;
+  const pool: PgPool = options.pool ?? (own as Pool);
+  // Without a listener, a connection that is lost while it lies idle would end the process. The pool replaces it.
+  const idleError = (error: Error) =>
+    logger.debug({ error }, "a connection to PostgreSQL was lost while idle");
+  pool.on("error", idleError);
+  const database = new Database(pool, schema, random);
+  const letGo = async () => {
+    await own?.end();
+    pool.removeListener("error", idleError);
+  };
+  try {
+    await migrate(database, mode);
+    await inspectServer(database, options.listen, logger);
+  } catch (error) {
+    await letGo();
+    throw error;
+  }
+  const time = new StoreTime(clock);
+  const listener = new Listener({
+    channel: channelOf(schema),
+    config: database.direct ? config : undefined,
+    random,
+    logger,
+  });
+  const scopes = new Scopes(database);
+  const status = new Status(database, time);
+  const close = async () => {
+    await listener.close();
+    await letGo();
+  };
+  return { environment, database, scopes, status, time, listener, close };
+}
+
+/** How to make connections: of a pool that was given, as it makes its own. `undefined`: that cannot be told. */
+function configOf({ pool, url }: PostgresStoreOptions): ClientConfig | undefined {
+  if (url === undefined) return (pool as { options?: ClientConfig }).options;
+  return {
+    connectionString: url,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    application_name: "trueup",
+  };
+}
+
+function namesOf({ provider, connection, resource }: Scope): [string, string, string] {
+  return [provider, connection, resource];
+}

@@ -1,0 +1,243 @@
+/**
+ * Rows as the store contract's values, and the other way round.
+ *
+ * @module
+ */
+
+import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
+import type {
+  AppendEntry,
+  AppendResult,
+  Claim,
+  FailureRecord,
+  IndexEntry,
+  Lookup,
+  Settlement,
+  SettleOutcome,
+} from "../../core/store.ts";
+import type { Row } from "./database.ts";
+import type { StoreTime } from "./time.ts";
+
+/** What `CLAIM_COLUMNS` name; the last row of a call has no `n`, and says how it went. */
+type ClaimRow = readonly [
+  n: number | null,
+  lane: number,
+  id: string,
+  connection: string,
+  fence: number,
+  generation: number,
+  attempts: number,
+  lags: number,
+  begun: boolean,
+  forced: boolean,
+  origin: Origin,
+  hint: Hint | null,
+  hintVersion: string | null,
+  eventCount: number,
+  dirtySince: number,
+  ...index: IndexRow,
+  events: string | null,
+];
+
+type IndexRow = readonly [
+  state: IndexEntry["state"] | null,
+  version: string | null,
+  hash: string | null,
+  rowHash: string | null,
+  revision: number | null,
+  evidence: number | null,
+];
+
+export interface Claimed {
+  readonly claims: Claim[];
+  /** Where the rings of lanes go on. */
+  readonly liveAfter: number;
+  readonly repairAfter: number;
+  /** Lanes of which it is not known whether they are empty, since somebody was just adding to them. */
+  readonly doubtful: number;
+}
+
+export function toClaims(
+  rows: readonly Row[],
+  { provider, resource }: { readonly provider: string; readonly resource: string },
+  time: StoreTime,
+): Claimed {
+  const [, , , , liveAfter, repairAfter, , , , , , , , doubtful, storeNow] = rows.at(-1) as ClaimRow;
+  const claims = rows.slice(0, -1).map((row): Claim => {
+    const [
+      n,
+      lane,
+      id,
+      connection,
+      fence,
+      generation,
+      attempts,
+      lags,
+      begun,
+      forced,
+      origin,
+      hint,
+      hintVersion,
+    ] = row as ClaimRow;
+    const [
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      ,
+      eventCount,
+      dirtySince,
+      state,
+      version,
+      hash,
+      rowHash,
+      revision,
+      evidence,
+      events,
+    ] = row as ClaimRow;
+    return {
+      ref: { provider, connection, resource, id },
+      key: n as number,
+      fence,
+      generation,
+      attempt: attempts + 1,
+      lags,
+      begun,
+      forced,
+      lane: lane % 2 === 0 ? "live" : "repair",
+      origin,
+      hint: hint ?? undefined,
+      hintVersion: hintVersion ?? undefined,
+      events: toEvents(events),
+      eventCount,
+      dirtySince: time.local(dirtySince, storeNow),
+      index: toIndex([state, version, hash, rowHash, revision, evidence]),
+    };
+  });
+  return { claims, liveAfter, repairAfter, doubtful };
+}
+
+/** Several JSON values with commas between them. */
+export function toEvents(text: string | null): StoredEvent[] {
+  return text === null ? [] : (JSON.parse(`[${text}]`) as StoredEvent[]);
+}
+
+function toIndex([state, version, hash, rowHash, revision, evidence]: IndexRow): IndexEntry | undefined {
+  if (state === null) return undefined;
+  return { state, version, hash, rowHash, revision: revision ?? 0, evidence: evidence ?? 0 };
+}
+
+export function toLookup(row: Row): Lookup | undefined {
+  const [n, pending, touched, ...index] = row as readonly [number | null, boolean, number, ...IndexRow];
+  // A row that was only ever numbered, by a pass that saw the id, knows nothing.
+  if (n === null || (touched === 0 && index[0] === null && !pending)) return undefined;
+  return { key: n, index: toIndex(index), pending, touched };
+}
+
+/** The parameters of `record` for entries: a column each. */
+export function indexColumns(entries: readonly (IndexEntry | null | undefined)[]): unknown[][] {
+  return [
+    entries.map((index) => index?.state ?? null),
+    entries.map((index) => index?.version ?? null),
+    entries.map((index) => index?.hash ?? null),
+    entries.map((index) => index?.rowHash ?? null),
+    entries.map((index) => index?.revision ?? null),
+    entries.map((index) => index?.evidence ?? null),
+  ];
+}
+
+/** The parameters of `append` for entries, after the moment: a column each. */
+export function appendColumns(entries: readonly AppendEntry[], scopes: readonly number[]): unknown[][] {
+  const perObject = new Map<string, number>();
+  const seen = new Set<string>();
+  const keys = entries.map(({ dedupeKey }) => (dedupeKey === undefined ? null : hex(dedupeKey)));
+  const rounds = entries.map(({ ref }, i) => {
+    const key = keys[i];
+    if (key !== null && key !== undefined) {
+      if (seen.has(key)) return -1;
+      seen.add(key);
+    }
+    const object = `${scopes[i]}\0${ref.id}`;
+    const round = perObject.get(object) ?? 0;
+    perObject.set(object, round + 1);
+    return round;
+  });
+  return [
+    [...scopes],
+    entries.map(({ ref }) => ref.id),
+    rounds,
+    keys,
+    entries.map(({ event }) => (event === undefined ? null : JSON.stringify(event))),
+    entries.map(({ origin }) => origin),
+    entries.map(({ lane }) => lane === "repair"),
+    entries.map(({ force }) => force === true),
+    entries.map(({ hint }) => hint ?? null),
+    entries.map(({ version }) => version ?? null),
+    entries.map(({ versionOrder }) => versionOrder ?? null),
+  ];
+}
+
+/** In the order of entries: a duplicate is told what its object is at after the entries before it. */
+export function toAppendResults(rows: readonly Row[], entries: readonly AppendEntry[]): AppendResult[] {
+  const reached = new Map<string, number>();
+  return rows.map((row, i) => {
+    const [accepted, generation] = row as readonly [boolean, number | null];
+    const object = JSON.stringify(entries[i]?.ref);
+    if (!accepted) return { status: "duplicate", generation: reached.get(object) ?? generation ?? 0 };
+    reached.set(object, generation as number);
+    return { status: "accepted", generation: generation as number };
+  });
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
+
+const KINDS = { done: 0, retry: 1, dead: 2 } as const;
+
+/** The parameters of `settle` for settlements that are in order, after the moment: a column each. */
+export function settleColumns(settlements: readonly Settlement[], time: StoreTime): unknown[][] {
+  return [
+    settlements.map(({ claim }) => claim.key),
+    settlements.map(({ claim }) => claim.fence),
+    settlements.map(({ claim }) => claim.generation),
+    settlements.map(({ kind }) => KINDS[kind]),
+    settlements.map((settlement) => restOf(settlement, time)),
+    ...indexColumns(settlements.map((settlement) => (settlement.kind === "done" ? settlement.index : null))),
+    settlements.map((one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
+    settlements.map((one) => (one.kind === "retry" ? one.lags : one.claim.lags)),
+    settlements.map((one) => one.kind !== "done" && one.begun),
+    settlements.map((one) =>
+      one.kind === "done" || one.error === undefined ? null : JSON.stringify(one.error),
+    ),
+  ];
+}
+
+function restOf(settlement: Settlement, time: StoreTime): number | null {
+  switch (settlement.kind) {
+    case "done":
+      return settlement.notBefore === undefined ? null : time.delay(settlement.notBefore);
+    case "retry":
+      return time.delay(settlement.due);
+    case "dead":
+      return null;
+  }
+}
+
+const OUTCOMES: readonly SettleOutcome[] = ["settled", "dirty", "lost"];
+
+export function toOutcome(number: number): SettleOutcome {
+  return OUTCOMES[number] as SettleOutcome;
+}
+
+export function toFailure(text: string): FailureRecord {
+  return JSON.parse(text) as FailureRecord;
+}

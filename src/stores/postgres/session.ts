@@ -1,0 +1,178 @@
+/**
+ * A work session: one of many that work on the schema at once, known to the others by its heartbeat.
+ *
+ * @module
+ */
+
+import type { StoreEnvironment } from "../../core/store.ts";
+import type {
+  Claim,
+  ClaimRequest,
+  PageRecord,
+  Settlement,
+  SettleOutcome,
+  WorkSession,
+} from "../../core/store.ts";
+import type { Database, Row } from "./database.ts";
+import type { PgTx } from "./driver.ts";
+import { settleColumns, toClaims, toOutcome } from "./rows.ts";
+import type { Scopes } from "./scopes.ts";
+import type { StoreTime } from "./time.ts";
+import { inTransaction } from "./transaction.ts";
+
+export interface SessionParts {
+  readonly database: Database;
+  readonly scopes: Scopes;
+  readonly time: StoreTime;
+  readonly environment: StoreEnvironment;
+  /** Work may be there that a claim could not see. */
+  readonly lookAgain: () => void;
+}
+
+/** Where a route's claims go on in the rings of its live and its repair lanes. */
+interface Turns {
+  live: number;
+  repair: number;
+}
+
+export class Session implements WorkSession<PgTx> {
+  readonly #parts: SessionParts;
+  readonly #n: number;
+  readonly #turns = new Map<string, Turns>();
+
+  private constructor(n: number, parts: SessionParts) {
+    this.#n = n;
+    this.#parts = parts;
+  }
+
+  static async begin(leaseMs: number, parts: SessionParts): Promise<Session> {
+    const { database, environment, time } = parts;
+    const [row] = await database.call("begin_session", [time.moment, leaseMs, environment.random()]);
+    const [n, takenOver] = row as [number, number];
+    tellOfTakeover(parts, takenOver);
+    return new Session(n, parts);
+  }
+
+  async claim(request: ClaimRequest): Promise<Claim[]> {
+    const { provider, resource, limit, exceptConnections = [] } = request;
+    if (limit < 1) return [];
+    const { database, environment, lookAgain, time } = this.#parts;
+    const turns = this.#turnsOf(provider, resource);
+    const rows = await database.call("claim", [
+      time.moment,
+      this.#n,
+      provider,
+      resource,
+      limit,
+      exceptConnections,
+      turns.live,
+      turns.repair,
+      environment.maxEventsPerChange,
+      environment.random(),
+    ]);
+    const { claims, liveAfter, repairAfter, doubtful } = toClaims(rows, request, time);
+    Object.assign(turns, { live: liveAfter, repair: repairAfter });
+    if (doubtful > 0) lookAgain();
+    return claims;
+  }
+
+  // Asks for no session: when it is lost, so are the leases, and each settlement is answered for itself.
+  async settle(settlements: readonly Settlement[]): Promise<SettleOutcome[]> {
+    const { database } = this.#parts;
+    return await this.#settleWith(settlements, (values) => database.call("settle", values));
+  }
+
+  async commit(
+    settlements: readonly Settlement[],
+    write: (tx: PgTx, live: readonly boolean[]) => void | Promise<void>,
+    options: { readonly timeoutMs: number },
+  ): Promise<SettleOutcome[]> {
+    const { database, environment } = this.#parts;
+    return await inTransaction(
+      { database, clock: environment.clock, random: environment.random, timeoutMs: options.timeoutMs },
+      settlements,
+      write,
+      (settle) => this.#settleWith(settlements, settle),
+    );
+  }
+
+  async recordPage(page: PageRecord): Promise<Claim[]> {
+    const { database, environment, scopes, time } = this.#parts;
+    const rows = await scopes.with([page.scope], ([scope]) =>
+      database.call("record_page", [
+        time.moment,
+        this.#n,
+        scope,
+        page.pass,
+        page.lock.name,
+        page.lock.fence,
+        page.mark,
+        page.seen,
+        page.differing,
+        page.lease,
+        page.checkpoint,
+        environment.maxEventsPerChange,
+      ]),
+    );
+    return toClaims(rows, page.scope, time).claims;
+  }
+
+  async heartbeat(): Promise<boolean> {
+    const { database, environment, time } = this.#parts;
+    const takenOver = await database.value<number | null>("heartbeat", [
+      time.moment,
+      this.#n,
+      environment.random(),
+    ]);
+    if (takenOver !== null) tellOfTakeover(this.#parts, takenOver);
+    return takenOver !== null;
+  }
+
+  async release(): Promise<void> {
+    const { database, time } = this.#parts;
+    await database.call("end_session", [time.moment, this.#n]);
+  }
+
+  /** In the order of objects, which is the order of locks; a claim that comes twice is lost the second time. */
+  async #settleWith(
+    settlements: readonly Settlement[],
+    settle: (values: unknown[]) => Promise<Row[]>,
+  ): Promise<SettleOutcome[]> {
+    const outcomes: SettleOutcome[] = settlements.map(() => "lost");
+    const places = [...settlements.keys()].toSorted((a, b) => keyOf(settlements, a) - keyOf(settlements, b));
+    const first = places.filter(
+      (place, i) => i === 0 || !isSame(settlements, place, places[i - 1] as number),
+    );
+    if (first.length === 0) return outcomes;
+    const { time } = this.#parts;
+    const ordered = first.map((place) => settlements[place] as Settlement);
+    const [row] = (await settle([time.moment, ...settleColumns(ordered, time)])) as [[number[]]];
+    for (const [i, number] of row[0].entries()) outcomes[first[i] as number] = toOutcome(number);
+    return outcomes;
+  }
+
+  #turnsOf(provider: string, resource: string): Turns {
+    const key = `${provider}\0${resource}`;
+    let turns = this.#turns.get(key);
+    if (turns === undefined) this.#turns.set(key, (turns = { live: 0, repair: 0 }));
+    return turns;
+  }
+}
+
+function keyOf(settlements: readonly Settlement[], place: number): number {
+  return settlements[place]?.claim.key ?? 0;
+}
+
+function isSame(settlements: readonly Settlement[], place: number, before: number): boolean {
+  const [a, b] = [settlements[place]?.claim, settlements[before]?.claim];
+  return a?.key === b?.key && a?.fence === b?.fence;
+}
+
+function tellOfTakeover({ environment }: SessionParts, sessions: number): void {
+  if (sessions > 0) {
+    environment.logger.warn(
+      { sessions },
+      "taking over the work of processes that have given no sign of life",
+    );
+  }
+}

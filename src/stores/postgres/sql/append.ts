@@ -1,0 +1,161 @@
+/**
+ * Appending: the ledger, the event, and the dirty mark, in one step.
+ *
+ * @module
+ */
+
+import { hintOf, type HintSql, LOOKS_UP, mergedHint, raise } from "./fragments.ts";
+
+const given: HintSql = {
+  hint: "excluded.hint",
+  version: "excluded.hint_version",
+  order: "excluded.hint_order",
+};
+
+/** What an append makes of the hint of work that is there: none of its business while the work is leased. */
+function ownHint(): string {
+  const { hint, version, order } = mergedHint(hintOf("w", "hint"), given);
+  return `hint = CASE WHEN w.fence IS NULL THEN ${hint} ELSE w.hint END,
+      hint_version = CASE WHEN w.fence IS NULL THEN ${version} ELSE w.hint_version END,
+      hint_order = CASE WHEN w.fence IS NULL THEN ${order} ELSE w.hint_order END`;
+}
+
+/** What it adds to a lease. */
+function sinceHint(): string {
+  const { hint, version, order } = mergedHint(hintOf("w", "since"), given);
+  return `since_hint = CASE WHEN w.fence IS NOT NULL THEN ${hint} END,
+      since_version = CASE WHEN w.fence IS NOT NULL THEN ${version} END,
+      since_order = CASE WHEN w.fence IS NOT NULL THEN ${order} END`;
+}
+
+/**
+ * Marks objects dirty, whatever they are now. Its rows are what is marked, from a query with the columns n, lane, due,
+ * now, forced, begun, origin, hint, hint_version, hint_order, event_count: in the order of n, which is the order of locks.
+ */
+export function markDirty(s: string, rows: string): string {
+  return `
+    INSERT INTO ${s}.work AS w (n, lane, due, dirty_since, generation, forced, begun, origin, hint, hint_version, hint_order, event_count)
+    SELECT r.n, r.lane, r.due, r.now, nextval('${s}.counter'), r.forced, r.begun, r.origin, r.hint, r.hint_version, r.hint_order, r.event_count
+    FROM (${rows}) r
+    ON CONFLICT (n) DO UPDATE SET
+      generation = nextval('${s}.counter'),
+      lane = CASE WHEN w.dead OR excluded.lane < w.lane THEN excluded.lane ELSE w.lane END, -- live is one less than repair
+      due = CASE WHEN w.dead THEN excluded.dirty_since ELSE w.due END,
+      dirty_since = CASE WHEN w.dead THEN excluded.dirty_since ELSE w.dirty_since END,
+      attempts = CASE WHEN w.dead THEN 0 ELSE w.attempts END,
+      lags = CASE WHEN w.dead THEN 0 ELSE w.lags END,
+      error = CASE WHEN w.dead THEN NULL ELSE w.error END,
+      origin = CASE WHEN w.dead THEN excluded.origin ELSE w.origin END,
+      dead = false,
+      event_count = w.event_count + excluded.event_count,
+      forced = w.forced OR (excluded.forced AND w.fence IS NULL),
+      ${ownHint()},
+      since = CASE WHEN w.fence IS NOT NULL THEN coalesce(w.since, excluded.dirty_since) END,
+      since_origin = CASE WHEN w.fence IS NOT NULL THEN coalesce(w.since_origin, excluded.origin) END,
+      ${sinceHint()},
+      since_forced = w.fence IS NOT NULL AND (w.since_forced OR excluded.forced),
+      since_count = CASE WHEN w.fence IS NOT NULL THEN w.since_count + excluded.event_count ELSE 0 END
+    RETURNING w.n, w.generation, w.lane, w.due, w.fence`;
+}
+
+export const appendFunctions = (s: string): string => `
+-- Numbers of objects, created where they are missing. Sorted by id on the way, so that two that create the same ones wait
+-- for each other in one order.
+CREATE FUNCTION ${s}.demand_objects(p_scope bigint[], p_id text[], p_emptied_at bigint) RETURNS bigint[] LANGUAGE plpgsql ${LOOKS_UP} AS $$
+DECLARE
+  v_n bigint[];
+  v_empty bigint[];
+  v_kept integer;
+BEGIN
+  LOOP
+    SELECT array_agg(f.n ORDER BY f.place), array_agg(DISTINCT f.n) FILTER (WHERE f.emptied_at IS NOT NULL) INTO v_n, v_empty
+    FROM (SELECT e.place, o.n, o.emptied_at FROM unnest(p_scope, p_id) WITH ORDINALITY e(scope, id, place)
+      LEFT JOIN LATERAL (SELECT b.n, b.emptied_at FROM ${s}.object b WHERE b.scope = e.scope AND b.id = e.id LIMIT 1) o ON true) f;
+    IF v_empty IS NOT NULL THEN
+      -- Sweeping may be about to delete them.
+      PERFORM 1 FROM ${s}.object o WHERE o.n = ANY(v_empty) ORDER BY o.n FOR KEY SHARE;
+      GET DIAGNOSTICS v_kept = ROW_COUNT;
+      CONTINUE WHEN v_kept < cardinality(v_empty);
+    END IF;
+    IF array_position(v_n, NULL) IS NULL THEN RETURN v_n; END IF;
+    INSERT INTO ${s}.object (scope, id, emptied_at)
+    SELECT DISTINCT e.scope, e.id, p_emptied_at FROM unnest(p_scope, p_id, v_n) e(scope, id, n) WHERE e.n IS NULL ORDER BY 1, 2
+    ON CONFLICT DO NOTHING;
+  END LOOP;
+END $$;
+
+-- Arrays of one length, an element an entry. round: how many earlier entries of the call are about the same object; -1: an
+-- entry whose key came earlier in the call. Answers in the order of the entries; for duplicates, with the generation that
+-- the object was at before the call, if it was under way.
+CREATE FUNCTION ${s}.append(p_now bigint, p_scope bigint[], p_id text[], p_round integer[], p_key uuid[], p_body text[], p_origin text[],
+  p_repair boolean[], p_force boolean[], p_hint text[], p_version text[], p_order text[])
+RETURNS TABLE (accepted boolean, generation bigint) LANGUAGE plpgsql ${LOOKS_UP} AS $$
+#variable_conflict use_column
+DECLARE
+  v_now bigint := ${s}.moment(p_now);
+  v_lanes bigint[] := ARRAY(SELECT DISTINCT 2 * e.scope + e.repair::integer FROM unnest(p_scope, p_repair) e(scope, repair) ORDER BY 1);
+  v_n bigint[];
+  v_fresh boolean[];
+  v_generation bigint[];
+  v_places bigint[];
+  v_bodies text[];
+  v_marked bigint[];
+  v_reached bigint[];
+  v_woken bigint[];
+  v_dues bigint[];
+  v_count integer;
+  v_round integer;
+BEGIN
+  PERFORM 1 FROM ${s}.lane l WHERE l.n = ANY(v_lanes) ORDER BY l.n FOR KEY SHARE;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  IF v_count < cardinality(v_lanes) THEN ${raise("staleScope")}; END IF;
+  v_n := ${s}.demand_objects(p_scope, p_id, NULL);
+
+  IF array_position(p_round, -1) IS NULL AND cardinality(array_remove(p_key, NULL)) = 0 THEN
+    v_fresh := array_fill(true, ARRAY[cardinality(p_id)]);
+  ELSE
+    WITH e AS MATERIALIZED (
+      SELECT u.place, u.n, u.key, u.round FROM unnest(v_n, p_key, p_round) WITH ORDINALITY u(n, key, round, place)
+    ), added AS (
+      INSERT INTO ${s}.ledger (object, key, at) SELECT e.n, e.key, v_now FROM e WHERE e.key IS NOT NULL AND e.round >= 0 ORDER BY 1, 2
+      ON CONFLICT DO NOTHING RETURNING object, key
+    )
+    SELECT array_agg(e.round >= 0 AND (e.key IS NULL OR a.key IS NOT NULL) ORDER BY e.place) INTO v_fresh
+    FROM e LEFT JOIN added a ON a.key = e.key AND a.object = e.n;
+  END IF;
+
+  -- Of duplicates: what their objects are at before any of this.
+  v_generation := ARRAY(
+    SELECT CASE WHEN NOT u.fresh THEN (SELECT w.generation FROM ${s}.work w WHERE w.n = u.n AND NOT w.dead) END
+    FROM unnest(v_n, v_fresh) WITH ORDINALITY u(n, fresh, place) ORDER BY u.place);
+  FOR v_round IN 0 .. (SELECT max(r) FROM unnest(p_round) r) LOOP
+    -- Every object of a round is there once, and each is marked: sorted by number, what goes in and what comes out belong
+    -- together place by place, which is cheaper than to join them.
+    SELECT array_agg(u.place ORDER BY u.n), array_agg(u.body ORDER BY u.n) INTO v_places, v_bodies
+    FROM unnest(v_n, p_round, v_fresh, p_body) WITH ORDINALITY u(n, round, fresh, body, place) WHERE u.round = v_round AND u.fresh;
+    CONTINUE WHEN v_places IS NULL;
+    WITH marked AS (${markDirty(
+      s,
+      `SELECT u.n, 2 * u.scope + u.repair::integer AS lane, greatest(v_now, o.not_before) AS due, v_now AS now, u.forced, o.begun, u.origin,
+        u.hint, u.version AS hint_version, u.vorder AS hint_order, (u.body IS NOT NULL)::integer AS event_count
+      FROM unnest(v_n, p_scope, p_round, v_fresh, p_body, p_origin, p_repair, p_force, p_hint, p_version, p_order)
+          u(n, scope, round, fresh, body, origin, repair, forced, hint, version, vorder)
+        CROSS JOIN LATERAL (SELECT b.not_before, b.begun FROM ${s}.object b WHERE b.n = u.n LIMIT 1) o
+      WHERE u.round = v_round AND u.fresh ORDER BY u.n`,
+    )}
+    )
+    SELECT array_agg(m.n ORDER BY m.n), array_agg(m.generation ORDER BY m.n),
+      array_agg(m.lane) FILTER (WHERE m.fence IS NULL), array_agg(m.due) FILTER (WHERE m.fence IS NULL)
+    INTO v_marked, v_reached, v_woken, v_dues FROM marked m;
+    INSERT INTO ${s}.event (object, seq, at, body)
+    SELECT u.n, u.seq, v_now, u.body FROM unnest(v_marked, v_reached, v_bodies) u(n, seq, body) WHERE u.body IS NOT NULL;
+    FOR v_count IN 1 .. cardinality(v_places) LOOP
+      v_generation[v_places[v_count]] := v_reached[v_count];
+    END LOOP;
+    PERFORM ${s}.wake(v_now, v_woken, v_dues);
+  END LOOP;
+
+  RETURN QUERY
+    SELECT u.fresh, u.generation FROM unnest(v_fresh, v_generation) WITH ORDINALITY u(fresh, generation, place) ORDER BY u.place;
+END $$;
+`;

@@ -1,0 +1,102 @@
+/**
+ * Settling: how a claim ends.
+ *
+ * @module
+ */
+
+import { JOINS_BY_INDEX, NOTHING_SINCE, rejoined } from "./fragments.ts";
+
+export const settleFunctions = (s: string): string => `
+-- Arrays of one length, an element a settlement, in the order of n. kind: 0 done, 1 retry, 2 dead. rest: for done, how long
+-- the object is to rest; for retry, in how many milliseconds it is due. Answers 0 settled, 1 dirty, 2 lost, in their order.
+CREATE FUNCTION ${s}.settle(p_now bigint, p_n bigint[], p_fence bigint[], p_generation bigint[], p_kind integer[], p_rest bigint[],
+  p_state text[], p_version text[], p_hash text[], p_row_hash text[], p_revision bigint[], p_evidence bigint[],
+  p_attempts integer[], p_lags integer[], p_begun boolean[], p_error text[])
+RETURNS integer[] LANGUAGE plpgsql ${JOINS_BY_INDEX} AS $$
+DECLARE
+  v_now bigint := ${s}.moment(p_now);
+  v_live boolean[];
+  v_since boolean[];
+  v_touched bigint;
+  v_lanes bigint[];
+  v_dues bigint[];
+  v_clean bigint[];
+  v_ended bigint[];
+BEGIN
+  -- The usual: all are done, and nothing was appended meanwhile. One of a connection that was forgotten is lost.
+  IF 0 = ALL(p_kind) AND NOT EXISTS (
+    SELECT FROM unnest(p_n) d(n) CROSS JOIN LATERAL (SELECT x.since FROM ${s}.work x WHERE x.n = d.n LIMIT 1) w WHERE w.since IS NOT NULL)
+  THEN
+    WITH ended AS (
+      DELETE FROM ${s}.work w USING unnest(p_n, p_fence) d(n, fence)
+      WHERE w.n = d.n AND w.fence = d.fence AND w.since IS NULL AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = w.lane)
+      RETURNING w.n
+    ) SELECT array_agg(e.n) INTO v_ended FROM ended e;
+  END IF;
+  IF cardinality(v_ended) = cardinality(p_n) THEN
+    v_live := array_fill(true, ARRAY[cardinality(p_n)]);
+    v_since := array_fill(false, ARRAY[cardinality(p_n)]);
+    v_clean := v_ended;
+  ELSE
+    -- The live leases, locked in the order of n.
+    SELECT array_agg(f.fence IS NOT NULL OR f.n = ANY(v_ended) ORDER BY f.place), array_agg(f.since IS NOT NULL ORDER BY f.place),
+      array_agg(f.n) FILTER (WHERE f.kind = 0 AND f.since IS NULL AND (f.fence IS NOT NULL OR f.n = ANY(v_ended)))
+    INTO v_live, v_since, v_clean
+    FROM (
+      SELECT d.place, d.n, d.kind, w.fence, w.since FROM unnest(p_n, p_fence, p_kind) WITH ORDINALITY d(n, fence, kind, place) LEFT JOIN LATERAL (
+        SELECT x.fence, x.since FROM ${s}.work x WHERE x.n = d.n AND x.fence = d.fence
+          AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = x.lane) FOR UPDATE OF x) w ON true OFFSET 0) f;
+    v_live := ARRAY(SELECT coalesce(u.live, false) FROM unnest(v_live) WITH ORDINALITY u(live, place) ORDER BY u.place);
+  END IF;
+  v_touched := nextval('${s}.counter');
+
+  IF 0 = ANY(p_kind) THEN
+    INSERT INTO ${s}.present_change
+    SELECT g.scope, g.change FROM (
+      SELECT o.scope, sum((d.state IS NOT DISTINCT FROM 'present')::integer - (o.state IS NOT DISTINCT FROM 'present')::integer) AS change
+      FROM unnest(p_n, p_kind, p_state, v_live) d(n, kind, state, live) CROSS JOIN LATERAL (
+        SELECT b.scope, b.state FROM ${s}.object b WHERE b.n = d.n LIMIT 1) o
+      WHERE d.kind = 0 AND d.live GROUP BY o.scope) g WHERE g.change <> 0;
+    -- A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
+    UPDATE ${s}.object o SET state = d.state, version = d.version, hash = d.hash, row_hash = d.row_hash, revision = d.revision, evidence = d.evidence,
+      touched = v_touched, not_before = v_now + d.rest, begun = false, emptied_at = CASE WHEN d.state IS NULL THEN v_now END
+    FROM unnest(p_n, p_kind, v_live, p_rest, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence)
+      d(n, kind, live, rest, state, version, hash, row_hash, revision, evidence)
+    WHERE o.n = d.n AND d.kind = 0 AND d.live;
+    DELETE FROM ${s}.event e USING unnest(p_n, p_kind, v_live, p_generation) d(n, kind, live, generation)
+    WHERE e.object = d.n AND e.seq <= d.generation AND d.kind = 0 AND d.live;
+    IF cardinality(v_clean) > coalesce(cardinality(v_ended), 0) THEN DELETE FROM ${s}.work w WHERE w.n = ANY(v_clean); END IF;
+  END IF;
+
+  IF v_clean IS NULL OR cardinality(v_clean) < cardinality(p_n) THEN
+    WITH fresh AS (
+      UPDATE ${s}.work w SET session = NULL, fence = NULL, touched = v_touched, due = greatest(v_now, v_now + d.rest), dirty_since = w.since,
+        attempts = 0, lags = 0, begun = false, forced = w.since_forced, origin = w.since_origin, hint = w.since_hint,
+        hint_version = w.since_version, hint_order = w.since_order, event_count = w.since_count, error = NULL, ${NOTHING_SINCE}
+      FROM unnest(p_n, p_kind, v_live, v_since, p_rest) d(n, kind, live, since, rest)
+      WHERE w.n = d.n AND d.kind = 0 AND d.live AND d.since RETURNING w.lane, w.due
+    ), waiting AS (
+      UPDATE ${s}.work w SET touched = v_touched, begun = w.begun OR d.begun,
+        dead = d.kind = 2 AND w.since IS NULL,
+        due = CASE WHEN d.kind = 1 THEN v_now + d.rest ELSE v_now END,
+        attempts = CASE WHEN d.kind = 2 AND w.since IS NOT NULL THEN 0 ELSE d.attempts END,
+        lags = CASE WHEN d.kind = 2 AND w.since IS NOT NULL THEN 0 ELSE d.lags END,
+        error = CASE WHEN d.kind = 2 AND w.since IS NOT NULL THEN NULL ELSE d.error END,
+        ${rejoined("w")}
+      FROM unnest(p_n, p_kind, v_live, p_rest, p_attempts, p_lags, p_begun, p_error) d(n, kind, live, rest, attempts, lags, begun, error)
+      WHERE w.n = d.n AND d.kind > 0 AND d.live RETURNING w.lane, w.due, w.dead
+    )
+    SELECT array_agg(u.lane), array_agg(u.due) INTO v_lanes, v_dues
+    FROM (SELECT f.lane, f.due FROM fresh f UNION ALL SELECT q.lane, q.due FROM waiting q WHERE NOT q.dead) u;
+    UPDATE ${s}.scope c SET last_error = e.error
+    FROM (SELECT DISTINCT ON (w.lane / 2) w.lane / 2 AS scope, d.error
+      FROM unnest(p_n, v_live, p_error) WITH ORDINALITY d(n, live, error, place) CROSS JOIN LATERAL (
+        SELECT x.lane FROM ${s}.work x WHERE x.n = d.n LIMIT 1) w
+      WHERE d.live AND d.error IS NOT NULL ORDER BY 1, d.place DESC) e
+    WHERE c.n = e.scope;
+    PERFORM ${s}.wake(v_now, v_lanes, v_dues);
+  END IF;
+
+  RETURN ARRAY(SELECT CASE WHEN NOT u.live THEN 2 WHEN u.since THEN 1 ELSE 0 END FROM unnest(v_live, v_since) WITH ORDINALITY u(live, since, place) ORDER BY u.place);
+END $$;
+`;

@@ -1,0 +1,338 @@
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { HttpError, type Page } from "trueup";
+import { sqliteStore } from "trueup/sqlite";
+import { passKey } from "../../src/core/pass.ts";
+import { failureOf, next, notesEngine, temporaryDirectory } from "./notes.ts";
+import { type Note, World } from "./world.ts";
+
+function filledWorld(count: number): World {
+  const world = new World();
+  for (let i = 0; i < count; i += 1) world.put(`n${String(i).padStart(4, "0")}`, `text ${i}`);
+  return world;
+}
+
+/** An SQLite store that fails to record one page. */
+function storeFailingAtPage(nth: number) {
+  const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") });
+  const work = store.work.bind(store);
+  let pages = 0;
+  store.work = async (options) => {
+    const session = await work(options);
+    const recordPage = session.recordPage.bind(session);
+    session.recordPage = async (page) => {
+      if (page.lease) pages += 1;
+      if (page.lease && pages === nth) throw new Error("the disk hiccups");
+      return recordPage(page);
+    };
+    return session;
+  };
+  return store;
+}
+
+describe("a page of more rows than are recorded at once (I6)", () => {
+  test.each([
+    ["with others behind it", 2_600, 2_000],
+    ["that is the last", 1_500, 2_000],
+  ])(
+    "%s should be read again whole when a later part of it could not be recorded",
+    async (_, count, pageSize) => {
+      const { copy, engine, world } = notesEngine({
+        world: filledWorld(count),
+        resource: { pageSize },
+        engine: { store: storeFailingAtPage(2) },
+      });
+      expect(await failureOf(engine.reconcile("notes.note", { mode: "full" }))).toMatchObject({
+        message: "the disk hiccups",
+      });
+      expect(copy.size).toBe(1_000); // the control: the first part was recorded
+      expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+        complete: true,
+        resumed: true,
+      });
+      expect(copy.size).toBe(count);
+      expect(copy).toEqual(world.notes);
+    },
+  );
+});
+
+describe("what a list lacks (I7)", () => {
+  test("should mean nothing where the list is an incremental one", async () => {
+    const { copy, engine, world } = notesEngine({ world: filledWorld(5) });
+    await engine.reconcile("notes.note", { mode: "full" });
+    world.remove("n0003");
+    expect(await engine.reconcile("notes.note", { mode: "incremental" })).toMatchObject({
+      extra: 0,
+      deleted: 0,
+    });
+    expect(world.fetches()).toBe(0);
+    expect(copy.has("n0003")).toBe(true);
+    // The control: a full one finds it.
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({ extra: 1, deleted: 1 });
+  });
+
+  test("should not count as seen because a pass that was given up has seen it", async () => {
+    const { copy, engine, world } = notesEngine({ world: filledWorld(6), resource: { pageSize: 2 } });
+    await engine.reconcile("notes.note", { mode: "full" });
+    world.before = ({ cursor }) => {
+      if (cursor === "2") throw new HttpError(500, "down");
+    };
+    await failureOf(engine.reconcile("notes.note", { mode: "full" }));
+    world.before = () => {};
+    world.remove("n0000");
+    const report = await engine.reconcile("notes.note", { mode: "full", pageSize: 3 });
+    expect(report).toMatchObject({ resumed: false, extra: 1, deleted: 1 });
+    expect(copy.has("n0000")).toBe(false);
+  });
+
+  test("should prove nothing where a row on an earlier page could not be read", async () => {
+    const world = filledWorld(4);
+    const list = async ({ cursor }: { cursor: string | undefined }): Promise<Page> =>
+      cursor === undefined
+        ? { items: [{ text: "no id" }, world.notes.get("n0000")], next: "2" }
+        : { items: [world.notes.get("n0001")] };
+    const { copy, engine } = notesEngine({ world, resource: { list } });
+    await engine.adopt(
+      "notes.note",
+      [...world.notes.values()].map((object) => ({ id: object.id, object })),
+    );
+    world.remove("n0003");
+    const report = await engine.reconcile("notes.note", { mode: "full" });
+    expect(report).toMatchObject({ complete: true, extra: 0, deleted: 0 });
+    expect(world.fetches()).toBe(0);
+    expect(copy.size).toBe(0);
+  });
+
+  test("should be swept again where it could not be recorded (I6)", async () => {
+    const { copy, engine, world } = notesEngine({
+      world: filledWorld(3),
+      engine: { store: storeFailingAtPage(3) },
+    });
+    await engine.reconcile("notes.note", { mode: "full" });
+    world.remove("n0002");
+    expect(await failureOf(engine.reconcile("notes.note", { mode: "full" }))).toMatchObject({
+      message: "the disk hiccups",
+    });
+    expect(copy.has("n0002")).toBe(true);
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      resumed: true,
+      deleted: 1,
+    });
+    expect(copy).toEqual(world.notes);
+  });
+
+  test("should be fetched before the index forgets it, also where no handler runs", async () => {
+    const world = filledWorld(3);
+    let hidden = "";
+    const list = async (): Promise<Page> => ({
+      items: [...world.notes.values()].filter(({ id }) => id !== hidden),
+    });
+    const { engine } = notesEngine({ world, resource: { list } });
+    await engine.reconcile("notes.note", { mode: "full", handle: "none" });
+    hidden = "n0001";
+    expect(await engine.reconcile("notes.note", { mode: "full", handle: "none" })).toMatchObject({
+      extra: 0,
+    });
+    // As `verify` sees it, too; and where it cannot be fetched, nothing is proved.
+    expect(await engine.verify("notes.note")).toMatchObject({ missing: 0, extra: 0 });
+    world.before = ({ kind }) => {
+      if (kind === "fetch") throw new HttpError(400, "no");
+    };
+    expect(await failureOf(engine.verify("notes.note"))).toMatchObject({ status: 400 });
+    world.before = () => {};
+    hidden = "";
+    world.remove("n0001");
+    expect(await engine.reconcile("notes.note", { mode: "full", handle: "none" })).toMatchObject({
+      extra: 1,
+    });
+  });
+});
+
+describe("where an incremental pass begins (I5)", () => {
+  test("should not be behind a gap that an earlier one left because it was told to", async () => {
+    const { engine, world } = notesEngine({ world: filledWorld(2), resource: { overlapMs: 0 } });
+    const first = await engine.reconcile("notes.note", { mode: "full" });
+    const since = first.checkpoint.since!;
+    const later = new Date(since.getTime() + 3_600_000);
+    await engine.reconcile("notes.note", { mode: "incremental", since: later });
+    await engine.reconcile("notes.note", { mode: "incremental" });
+    expect(world.calls.map((call) => call.since)).toEqual([undefined, later, since]);
+    // The control: one that was told nothing moves on.
+    await engine.reconcile("notes.note", { mode: "incremental" });
+    expect(world.calls.at(-1)?.since?.getTime()).toBeGreaterThan(since.getTime());
+  });
+
+  test("should be where the first page of the last one was true of, and not a later page", async () => {
+    const world = filledWorld(2);
+    const asked: (Date | undefined)[] = [];
+    const asOf = (cursor: string | undefined) => new Date(cursor === undefined ? 1_000_000 : 2_000_000);
+    const list = async ({
+      cursor,
+      since,
+    }: {
+      cursor: string | undefined;
+      since: Date | undefined;
+    }): Promise<Page> => {
+      asked.push(since);
+      return {
+        items: [world.notes.get(cursor ?? "n0000")],
+        asOf: asOf(cursor),
+        next: cursor === undefined ? "n0001" : null,
+      };
+    };
+    const { engine } = notesEngine({ world, resource: { list, overlapMs: 0 } });
+    await engine.reconcile("notes.note", { mode: "full" });
+    await engine.reconcile("notes.note", { mode: "incremental" });
+    expect(asked.at(-1)).toEqual(new Date(1_000_000));
+  });
+
+  test("should be the start, after a list that ran in a circle", async () => {
+    const world = filledWorld(3);
+    let circular = true;
+    const cursors: (string | undefined)[] = [];
+    const list = async ({ cursor }: { cursor: string | undefined }): Promise<Page> => {
+      cursors.push(cursor);
+      const items = [...world.notes.values()];
+      return { items, next: circular ? (cursor === "a" ? "b" : "a") : null };
+    };
+    const { copy, engine } = notesEngine({ world, resource: { list } });
+    expect(await failureOf(engine.reconcile("notes.note", { mode: "full" }))).toMatchObject({
+      code: "CURSOR_REPEATED",
+    });
+    circular = false;
+    cursors.length = 0;
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      complete: true,
+      resumed: false,
+    });
+    expect(cursors).toEqual([undefined]);
+    expect(copy).toEqual(world.notes);
+  });
+
+  test("should be anew where its checkpoint cannot be read", async () => {
+    const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") });
+    const { copy, engine, world } = notesEngine({ world: filledWorld(4), engine: { store } });
+    await engine.reconcile("notes.note", { mode: "full" });
+    const scope = { provider: "notes", connection: "default", resource: "note" };
+    const key = passKey(scope, "full");
+    const lock = (await store.lock("by hand", 1_000))!;
+    await store.endPass(scope, key, lock, '{"current":{"cursor":');
+    await store.unlock(lock);
+    world.remove("n0002");
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      complete: true,
+      resumed: false,
+      deleted: 1,
+    });
+    expect(copy).toEqual(world.notes);
+  });
+});
+
+describe("an object that changes while its page is under way (I4)", () => {
+  /** A provider without versions, whose list answers with what was there before an event was handled. */
+  async function overtaken(handle: "changed" | "none") {
+    const world = filledWorld(1);
+    let overtakes = false;
+    const list = async (): Promise<Page> => {
+      const items = [...world.notes.values()];
+      if (overtakes) {
+        const handled = next(made.engine, "change.handled");
+        world.put("n0000", "newer");
+        await made.deliver({ resource: "note", objectId: "n0000" });
+        await handled;
+      }
+      return { items };
+    };
+    const made = notesEngine({
+      world,
+      resource: { list, versionOf: undefined, contentOf: (note: Note) => note.text },
+    });
+    await made.engine.start();
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    overtakes = true;
+    await made.engine.reconcile("notes.note", { mode: "full", handle });
+    overtakes = false;
+    return made;
+  }
+
+  test("should be left to the event that told of it", async () => {
+    const { seen } = await overtaken("changed");
+    expect(seen.map(({ object }) => object?.text)).toEqual(["text 0", "newer"]);
+  });
+
+  test("should be left to it also where that found nothing new, and the list is behind", async () => {
+    const world = filledWorld(1);
+    const behind: { note?: Note | undefined } = {};
+    const list = async (): Promise<Page> => {
+      if (behind.note === undefined) return { items: [...world.notes.values()] };
+      const unchanged = next(made.engine, "change.unchanged");
+      await made.deliver({ resource: "note", objectId: "n0000" });
+      await unchanged;
+      return { items: [behind.note] };
+    };
+    const made = notesEngine({
+      world,
+      resource: { list, versionOf: undefined, contentOf: (note: Note) => note.text },
+    });
+    await made.engine.start();
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    const old = world.notes.get("n0000");
+    world.put("n0000", "newer");
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    behind.note = old;
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    expect(made.seen.map(({ object }) => object?.text)).toEqual(["text 0", "newer"]);
+  });
+
+  test("should not be learned from that page", async () => {
+    const { engine } = await overtaken("none");
+    expect(await engine.verify("notes.note")).toMatchObject({ listed: 1, stale: 0, missing: 0 });
+  });
+
+  test("should not be missed by the sweep of a pass that began before it was (I7)", async () => {
+    const world = filledWorld(1);
+    let creates = false;
+    const list = async (): Promise<Page> => {
+      const items = [...world.notes.values()];
+      if (creates) {
+        const handled = next(made.engine, "change.handled");
+        world.put("n0001", "born meanwhile");
+        await made.deliver({ resource: "note", objectId: "n0001" });
+        await handled;
+      }
+      return { items };
+    };
+    const made = notesEngine({ world, resource: { list, shrinkGuard: { count: 0, share: 0 } } });
+    await made.engine.start();
+    await made.engine.reconcile("notes.note", { mode: "full" });
+    creates = true;
+    const report = await made.engine.reconcile("notes.note", { mode: "full" });
+    expect(report).toMatchObject({ extra: 0, suppressedDeletes: 0 });
+    expect(world.fetches()).toBe(1); // the event's; the list's evidence is older than the object
+    expect(made.copy).toEqual(world.notes);
+  });
+
+  test("should not be judged while its work waits", async () => {
+    const { engine, world } = notesEngine({ world: filledWorld(3) });
+    await engine.reconcile("notes.note", { mode: "full" });
+    world.put("n0001", "newer");
+    await engine.trigger("notes.note", ["n0001"]);
+    expect(await engine.verify("notes.note")).toMatchObject({ pending: 1, stale: 0 });
+  });
+});
+
+describe("what a feed says is deleted (I10)", () => {
+  test("should be fetched where the copy has it, and not for all that ever was", async () => {
+    const world = filledWorld(2);
+    const list = async (): Promise<Page> => ({
+      items: [...world.notes.values()],
+      deleted: ["n0001", ...Array.from({ length: 50 }, (_, i) => `never-had-${i}`)],
+    });
+    const { copy, engine } = notesEngine({ world, resource: { list } });
+    await engine.adopt("notes.note", [{ id: "n0001", version: 2 }]);
+    world.remove("n0001");
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({ deleted: 1 });
+    expect(world.calls.flatMap(({ ids }) => ids)).toEqual(["n0001"]);
+    expect([...copy.keys()]).toEqual(["n0000"]);
+  });
+});

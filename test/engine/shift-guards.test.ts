@@ -1,0 +1,106 @@
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { TrueupError } from "trueup";
+import { sqliteStore } from "trueup/sqlite";
+import type { WorkSession } from "../../src/core/store.ts";
+import { next, notesEngine, temporaryDirectory, timedEngine } from "./notes.ts";
+import { gate, World } from "./world.ts";
+
+/** An SQLite store whose sessions are changed before they are used. */
+function storeWith(change: (session: WorkSession<unknown>) => void) {
+  const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") });
+  const work = store.work.bind(store);
+  store.work = async (options) => {
+    const session = await work(options);
+    change(session);
+    return session;
+  };
+  return store;
+}
+
+describe("a store that another process took over (I3)", () => {
+  test("should end the work at the first claim that says so, long before a heartbeat", async () => {
+    const store = storeWith((session) => {
+      session.claim = () => Promise.reject(new TrueupError("STORE_LOST", "taken over"));
+    });
+    const { engine } = timedEngine({ engine: { store } });
+    const ended = next(engine, "error", ({ during }) => during === "working");
+    await engine.start();
+    expect((await ended).error).toMatchObject({ code: "STORE_LOST" });
+  });
+
+  test("should end the work at the first heartbeat that says so, though nothing is claimed", async () => {
+    let lost = false;
+    const store = storeWith((session) => {
+      const heartbeat = session.heartbeat.bind(session);
+      session.heartbeat = async () => !lost && heartbeat();
+    });
+    const began = gate();
+    const aborted = Promise.withResolvers<unknown>();
+    const { deliver, engine, pass, world } = timedEngine({
+      engine: { store, leaseMs: 3_000 },
+      handler: ({ signal }) => {
+        signal.addEventListener("abort", () => aborted.resolve(signal.reason));
+        began.open();
+        return new Promise(() => {});
+      },
+    });
+    world.put("n1", "text");
+    await engine.start();
+    await deliver({ resource: "note", objectId: "n1" });
+    await began.opened;
+    lost = true;
+    await pass(1_000);
+    expect(await aborted.promise).toMatchObject({ code: "STORE_LOST" });
+  });
+});
+
+describe("an event that comes during a claim (I5)", () => {
+  test("should be claimed next, and not when the store is polled", async () => {
+    const asked = gate();
+    const goOn = gate();
+    let claims = 0;
+    const store = storeWith((session) => {
+      const claim = session.claim.bind(session);
+      session.claim = async (request) => {
+        claims += 1;
+        const found = await claim(request);
+        if (claims > 1) return found;
+        asked.open();
+        await goOn.opened;
+        return found;
+      };
+    });
+    const { deliver, engine, world } = timedEngine({ engine: { store } });
+    world.put("n1", "text");
+    const handled = next(engine, "change.handled");
+    await engine.start();
+    await asked.opened;
+    await deliver({ resource: "note", objectId: "n1" });
+    goOn.open();
+    expect((await handled).ref.id).toBe("n1"); // no time has passed
+  });
+});
+
+describe("an event of a whole resource (I2)", () => {
+  test("should stay to be dealt with where its pass was ended by a stop", async () => {
+    const world = new World();
+    for (const id of ["n1", "n2", "n3"]) world.put(id, "text");
+    const first = notesEngine({ world, resource: { pageSize: 1 } });
+    let stopped: Promise<void> | undefined;
+    world.before = ({ cursor }) => {
+      if (cursor === "1") stopped ??= first.engine.stop();
+    };
+    await first.engine.start();
+    const incomplete = next(first.engine, "pass.page", ({ page }) => page === 1);
+    await first.deliver({ resource: "note" });
+    await incomplete;
+    await stopped;
+    expect(first.copy.size).toBeLessThan(3);
+    world.before = () => {};
+    const second = notesEngine({ world, path: first.path, resource: { pageSize: 1 } });
+    await second.engine.start();
+    expect(await second.engine.drain()).toMatchObject({ idle: true });
+    expect(new Map([...first.copy, ...second.copy])).toEqual(world.notes);
+  });
+});

@@ -1,0 +1,107 @@
+import { SyncEngine, type AnyProvider, type Store } from "trueup";
+import type { Transport } from "trueup/testing";
+import type { SqliteTx } from "trueup/sqlite";
+import { mortalStore, type StoreWitness } from "./boundary.ts";
+import type { Copy } from "./copy.ts";
+import type { Home } from "./homes.ts";
+import type { Life } from "./life.ts";
+import { type AdapterMistake, ATTEMPTS, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
+import type { Scenario } from "./scenario.ts";
+
+export type ThingEngine = SyncEngine<readonly AnyProvider[], SqliteTx>;
+
+export interface ProcessOptions {
+  readonly life: Life;
+  readonly scenario: Scenario;
+  readonly home: Home;
+  readonly copy: Copy;
+  readonly transport: Transport;
+  readonly random: () => number;
+  readonly witness: StoreWitness;
+  /** How a broken variant breaks its store. */
+  readonly wrap: (store: Store<unknown>) => Store<unknown>;
+  readonly mistake: AdapterMistake | undefined;
+  /** Writes into the trace. */
+  readonly note: (line: string) => void;
+  /** Works, or only receives. */
+  readonly works: boolean;
+}
+
+/** One process with an engine, from its start to its death. */
+export class Process {
+  readonly life: Life;
+  readonly engine: ThingEngine;
+  readonly works: boolean;
+  readonly receive: (request: Request) => Promise<Response>;
+  /** When it asked the provider, in milliseconds of virtual time. */
+  readonly requestedAt: number[] = [];
+  readonly #scenario: Scenario;
+  readonly #onStartFailed: (error: unknown) => void;
+  stopping = false;
+
+  constructor(options: ProcessOptions, onStartFailed: (error: unknown) => void) {
+    const { copy, home, life, random, scenario, transport, witness, works, wrap } = options;
+    this.life = life;
+    this.works = works;
+    this.#scenario = scenario;
+    this.#onStartFailed = onStartFailed;
+    const engine: ThingEngine = new SyncEngine(
+      {
+        providers: [thingProvider(scenario, options.mistake)],
+        store: wrap(mortalStore(home.open(life), life, witness)) as Store<SqliteTx>,
+        clock: life.clock,
+        random,
+        logger: quiet,
+        leaseMs: LEASE_MS,
+        pollMs: 20_000,
+        concurrency: scenario.concurrency,
+        maxEventsPerChange: MOST_EVENTS,
+        eventTtlMs: scenario.eventTtlMs,
+        retry: { attempts: ATTEMPTS, minDelayMs: 500, maxDelayMs: 20_000 },
+      },
+      (request) => {
+        this.requestedAt.push(life.clock.monotonic());
+        return life.act("the API", () => transport(request));
+      },
+    );
+    if (scenario.batches)
+      engine.handleBatch(ROUTE, copy.batchHandler(life) as never, { size: 4, concurrency: 2 });
+    else engine.handle(ROUTE, copy.handler(life) as never);
+    if (scenario.schedules) {
+      if (scenario.incremental) engine.schedule(ROUTE, { every: "45s", mode: "incremental" });
+      engine.schedule(ROUTE, { every: "4m", mode: "full" });
+    }
+    engine.on("change.failed", ({ error, ref }) =>
+      options.note(`${life.name}: ${ref.id} fails: ${error.message}`),
+    );
+    engine.on("change.dead", ({ error, ref }) =>
+      options.note(`${life.name}: ${ref.id} is dead: ${error.message}`),
+    );
+    engine.on("pass.failed", ({ error, mode }) =>
+      options.note(`${life.name}: a ${mode} pass fails: ${error.message}`),
+    );
+    engine.on("connection.paused", ({ reason, until }) =>
+      options.note(`${life.name}: paused for ${reason} until ${until}`),
+    );
+    engine.on("error", ({ during, error }) => options.note(`${life.name}: ${during}: ${error.message}`));
+    this.engine = engine;
+    const { fetch } = engine.webhook("fake");
+    this.receive = async (request) => {
+      const response = await Promise.race([fetch(request), life.death]);
+      return response;
+    };
+  }
+
+  get ticks(): boolean {
+    return this.#scenario.ticks && this.works;
+  }
+
+  begin(): void {
+    if (this.ticks) return;
+    const parts = this.works ? {} : { work: false, schedules: false };
+    this.engine.start(parts).catch(this.#onStartFailed);
+  }
+}
+
+export const LEASE_MS = 45_000;
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };

@@ -1,0 +1,89 @@
+import { z } from "zod";
+import {
+  defineProvider,
+  defineResource,
+  standardWebhooks,
+  type AnyProvider,
+  type Context,
+  type ListArguments,
+  type ResourceDefinition,
+  type SyncEvent,
+} from "trueup";
+import { FAKE_SECRET, type FakeEvent } from "trueup/testing";
+import type { Scenario } from "./scenario.ts";
+
+export const thingSchema = z.object({
+  id: z.string(),
+  /** Unique for each state of any object: by it the ledger finds the state again. */
+  mark: z.string(),
+  version: z.number(),
+  updated_at: z.string(),
+});
+export type Thing = z.infer<typeof thingSchema>;
+
+export const ROUTE = "fake.thing";
+export const RESOURCE = "thing";
+export const BASE_URL = "http://fake.example/v1/";
+/** The type of events that name no object. */
+export const TOUCHED = "thing.touched";
+export const ATTEMPTS = 4;
+export const MOST_EVENTS = 5;
+
+/** What a broken variant says wrong of the provider. */
+export type AdapterMistake = Partial<Pick<ResourceDefinition<Thing>, "freshness" | "gone" | "idOf">>;
+
+/** The adapter for the fake provider, as the scenario wants it. */
+export function thingProvider(scenario: Scenario, mistake: AdapterMistake = {}): AnyProvider {
+  const { versions } = scenario;
+  const asListed = (thing: Thing): unknown =>
+    scenario.listItems === "full" ? thing : { id: thing.id, ...summaryVersion(scenario, thing) };
+  const thing = defineResource({
+    schema: thingSchema,
+    idOf: (object) => object.id,
+    ...(versions === "none"
+      ? undefined
+      : { versionOf: (object: Thing) => (versions === "number" ? object.version : object.updated_at) }),
+    fetch: (id, { api }) => api.get(`${RESOURCE}/${id}`),
+    ...(scenario.fetchMany
+      ? {
+          fetchMany: async (ids: string[], { api }: Context) =>
+            (await api.get<{ items: unknown[] }>(RESOURCE, { query: { ids } })).items,
+          batchSize: 3,
+        }
+      : undefined),
+    list: async ({ cursor, limit, since }: ListArguments, { api }) => {
+      const page: { items: Thing[]; next: string | null; deleted?: string[] } = await api.get(RESOURCE, {
+        query: { cursor, limit, since },
+      });
+      return { items: page.items.map(asListed), next: page.next, deleted: page.deleted };
+    },
+    listItems: scenario.listItems,
+    incremental: scenario.incremental,
+    coalesceMs: scenario.coalesceMs,
+    pageSize: scenario.pageSize,
+    ...mistake,
+  });
+  return defineProvider({
+    name: "fake",
+    api: { baseUrl: BASE_URL, rateLimit: scenario.rateLimit },
+    webhook: {
+      verify: standardWebhooks({ secret: FAKE_SECRET }),
+      events: ({ json }) => [eventOf(scenario, json as FakeEvent)],
+    },
+    resources: { [RESOURCE]: thing },
+  }) as AnyProvider;
+}
+
+function summaryVersion({ versions }: Scenario, thing: Thing): { version?: string | number } {
+  if (versions === "none") return {};
+  return { version: versions === "number" ? thing.version : thing.updated_at };
+}
+
+function eventOf({ hinted, versions }: Scenario, event: FakeEvent): SyncEvent {
+  if (event.type === TOUCHED) return { id: event.id, resource: event.resource, type: event.type };
+  const bare = { id: event.id, resource: event.resource, objectId: event.object_id, type: event.type };
+  if (!hinted) return bare;
+  const hint = event.type.endsWith(".deleted") ? "delete" : "upsert";
+  if (versions === "none") return { ...bare, hint };
+  return { ...bare, hint, version: versions === "number" ? event.version : event.occurred_at };
+}

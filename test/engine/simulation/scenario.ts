@@ -1,0 +1,120 @@
+import type { Faults } from "trueup/testing";
+import { Dice } from "./dice.ts";
+
+/** What one run is like. The seed decides all of it. */
+export interface Scenario {
+  readonly seed: number;
+  readonly store: "sqlite" | "keyv";
+  /** Whether handlers write in the transaction that settles their work. */
+  readonly commits: boolean;
+  readonly batches: boolean;
+  readonly listItems: "full" | "summary";
+  readonly fetchMany: boolean;
+  readonly incremental: boolean;
+  readonly coalesceMs: number;
+  readonly versions: "number" | "instant" | "none";
+  /** Whether events have hint and version, or only the object's id. */
+  readonly hinted: boolean;
+  readonly schedules: boolean;
+  /** Works in slices (`tick`) rather than all the time. */
+  readonly ticks: boolean;
+  /** A second process that only receives. */
+  readonly receiver: boolean;
+  readonly concurrency: number;
+  readonly pageSize: number;
+  /** The adapter keeps to the provider's rate limit. */
+  readonly rateLimit: { readonly requests: number; readonly perMs: number } | undefined;
+  readonly objects: number;
+  readonly steps: number;
+  readonly faults: Partial<Faults>;
+  readonly latencyMs: number;
+  readonly clockSkewMs: number;
+  readonly webhookRetryDelaysMs: readonly number[];
+  /** Changes that move no version. */
+  readonly lies: number;
+  readonly quietChanges: number;
+  /** How likely a crossing of a boundary is a crash. */
+  readonly crash: number;
+  readonly crashAfterAnswer: number;
+  readonly stalls: number;
+  readonly storeFailure: number;
+  readonly handlerFailure: number;
+  /** How long events and their ids are kept. */
+  readonly eventTtlMs: number;
+  /** How often an event says only that something of the resource changed. */
+  readonly wholeResource: number;
+  /** `"safety"`: faults never end, and only what must never happen is checked. */
+  readonly budget: "liveness" | "safety";
+}
+
+export function scenarioOf(seed: number): Scenario {
+  const dice = new Dice(seed, "scenario");
+  const store = dice.chance(0.6) ? "sqlite" : "keyv";
+  const versions = dice.pick(["number", "number", "instant", "none"] as const);
+  const calmProvider = dice.chance(0.2);
+  const rough = (off: number, most: number) => (calmProvider ? 0 : dice.probability(off, most));
+  // Where nothing tells an old state from a new one, an API that shows old ones cannot be seen through.
+  const mayLag = versions !== "none";
+  const lag = mayLag ? rough(0.4, 1) : 0;
+  const staleRead = mayLag ? rough(0.7, 0.1) : 0;
+  const listItems = dice.chance(0.7) ? "full" : "summary";
+  return {
+    seed,
+    store,
+    commits: store === "sqlite" && dice.chance(0.65),
+    batches: dice.chance(0.3),
+    listItems,
+    fetchMany: dice.chance(0.35),
+    incremental: dice.chance(0.8),
+    coalesceMs: dice.chance(0.2) ? 2_000 : 0,
+    versions,
+    hinted: dice.chance(0.75),
+    schedules: dice.chance(0.5),
+    ticks: dice.chance(0.15),
+    receiver: store === "sqlite" && dice.chance(0.3),
+    concurrency: dice.pick([1, 2, 8, 32]),
+    pageSize: dice.between(1, 5),
+    rateLimit: dice.chance(0.15) ? { requests: dice.between(2, 6), perMs: 1_000 } : undefined,
+    objects: dice.between(2, 6),
+    steps: dice.between(8, 30),
+    faults: {
+      dropWebhook: rough(0.4, 0.5),
+      duplicateWebhook: rough(0.4, 0.5),
+      reorderWebhook: rough(0.5, 0.4),
+      delayWebhook: rough(0.4, 0.6),
+      webhookDelayMs: dice.pick([500, 5_000, 60_000]),
+      lag,
+      lagMs: dice.pick([300, 3_000, 10_000]),
+      staleRead,
+      rateLimit: rough(0.7, 0.05),
+      rateLimitMs: dice.pick([2_000, 20_000]),
+      serverError: rough(0.6, 0.2),
+      reset: rough(0.7, 0.15),
+      hang: rough(0.8, 0.05),
+      outage: rough(0.8, 0.03),
+      outageMs: dice.pick([3_000, 60_000]),
+      truncatedBody: rough(0.8, 0.1),
+      repeatedCursor: rough(0.8, 0.3),
+      expiredCursor: rough(0.8, 0.3),
+      ignoredFilter: rough(0.8, 0.5),
+      missingRows: rough(0.7, 0.2),
+    },
+    latencyMs: dice.pick([0, 20, 500]),
+    clockSkewMs: calmProvider ? 0 : dice.pick([0, 0, 0, -90_000, 90_000]),
+    webhookRetryDelaysMs: dice.pick([[], [1_000], [500, 5_000, 30_000]]),
+    // A summary that says nothing new, and lies, cannot be seen through either.
+    lies:
+      lag === 0 && staleRead === 0 && (listItems === "full" || versions === "none")
+        ? dice.probability(0.6, 0.3)
+        : 0,
+    quietChanges: dice.probability(0.5, 0.3),
+    crash: dice.probability(0.3, 0.03),
+    crashAfterAnswer: dice.probability(0.6, 0.2),
+    stalls: store === "sqlite" ? dice.probability(0.6, 0.15) : 0,
+    storeFailure: dice.probability(0.8, 0.03),
+    handlerFailure: dice.probability(0.5, 0.25),
+    eventTtlMs: dice.chance(0.15) ? 20_000 : 7 * 86_400_000,
+    wholeResource: dice.probability(0.7, 0.1),
+    budget: dice.chance(0.12) ? "safety" : "liveness",
+  };
+}

@@ -1,0 +1,265 @@
+import { createHmac } from "node:crypto";
+import { FAKE_SECRET } from "trueup/testing";
+import { Dice } from "./dice.ts";
+import { FORGED } from "./copy.ts";
+import {
+  checkAnswered,
+  checkDuplicates,
+  checkEqual,
+  checkOrder,
+  checkRate,
+  checkTouched,
+} from "./invariants.ts";
+import { LEASE_MS, type Process } from "./process.ts";
+import { RESOURCE, ROUTE, TOUCHED } from "./provider.ts";
+import { scenarioOf, type Scenario } from "./scenario.ts";
+import { virtualTimers } from "./virtual-timers.ts";
+import { World, type Violation, type WorldOptions } from "./world.ts";
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly scenario: Scenario;
+  readonly violations: readonly Violation[];
+  /** The same in every run of the seed. */
+  readonly hash: string;
+  readonly trace: readonly string[];
+  readonly crashes: number;
+  readonly handed: number;
+}
+
+export interface SimulationOptions extends WorldOptions {
+  /** Instead of what the seed says. */
+  readonly scenario?: Partial<Scenario> | undefined;
+}
+
+/** Runs one seed: a stretch of chaos, then peace, then the account. */
+export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationResult> {
+  const scenario = { ...scenarioOf(seed), ...options.scenario };
+  const world = new World(scenario, options);
+  const everyone: Process[] = [];
+  const realTimers = virtualTimers(world.clock);
+  try {
+    world.spawn(true);
+    if (scenario.receiver) world.spawn(false);
+    await chaos(world, everyone);
+    if (scenario.budget === "liveness") await peace(world);
+    checkOrder(world);
+    checkDuplicates(world);
+    for (const { life, requestedAt } of everyone) if (!life.stalled) checkRate(world, requestedAt);
+  } catch (error) {
+    world.violated("run", error instanceof Error ? (error.stack ?? error.message) : String(error));
+  } finally {
+    await world.dispose();
+    realTimers();
+  }
+  const { copy, crashes, trace, violations } = world;
+  return {
+    seed,
+    scenario,
+    violations,
+    hash: trace.hash,
+    trace: trace.lines,
+    crashes,
+    handed: copy.handed.length,
+  };
+}
+
+/** Never deleted: a list that is suddenly empty is not believed, and rightly so (I7). */
+const KEPT = "t0";
+
+async function chaos(world: World, everyone: Process[]): Promise<void> {
+  const { scenario } = world;
+  const dice = new Dice(scenario.seed, "script");
+  const ids = Array.from({ length: scenario.objects }, (_, i) => `t${i}`);
+  world.put(KEPT);
+  for (let step = 0; step < scenario.steps; step += 1) {
+    act(world, dice, ids);
+    await world.advance(dice.pick([0, 5, 100, 1_000, 1_000, 5_000, 20_000]));
+    for (const one of world.processes) if (!everyone.includes(one)) everyone.push(one);
+  }
+}
+
+function act(world: World, dice: Dice, ids: readonly string[]): void {
+  const { fake, scenario } = world;
+  const id = dice.pick(ids);
+  const quiet = dice.chance(scenario.quietChanges);
+  const roll = dice.random();
+  if (roll < 0.5) {
+    const times = dice.pick([1, 1, 1, 2, 4]);
+    for (let i = 0; i < times; i += 1)
+      world.put(dice.chance(0.7) ? id : dice.pick(ids), { quiet, keepVersion: dice.chance(scenario.lies) });
+  } else if (roll < 0.62) {
+    if (id !== KEPT) world.delete(id, { quiet });
+  } else if (roll < 0.7) {
+    byHand(world, dice, id);
+  } else if (roll < 0.74) {
+    void forge(world, dice, id);
+  } else if (roll < 0.78) {
+    fake.fail(dice.between(1, 20_000));
+  } else if (roll < 0.84) {
+    const { worker } = world;
+    if (worker !== undefined && scenario.crash > 0) world.kill(worker);
+  } else if (roll < 0.84 + scenario.stalls) {
+    const { worker } = world;
+    if (worker !== undefined) world.stall(worker, dice.pick([2_000, 2.5 * LEASE_MS]));
+  } else if (roll > 0.97) {
+    world.clock.setWallClock(world.clock.now() + dice.pick([-3_600_000, 3_600_000, -5_000, 5_000]));
+  } else if (roll > 0.94) {
+    void stop(world);
+  }
+  if (dice.chance(scenario.wholeResource)) void touch(world, dice);
+  const { worker } = world;
+  if (worker?.ticks === true) worker.engine.tick({ timeoutMs: dice.between(100, 5_000) }).catch(() => {});
+}
+
+/** What an operator does. What comes of it is seen elsewhere; a process may die over it. */
+function byHand(world: World, dice: Dice, id: string): void {
+  const { scenario, worker } = world;
+  if (worker === undefined) return;
+  const { engine } = worker;
+  const forget = (promise: Promise<unknown>) => void promise.catch(() => {});
+  const roll = dice.random();
+  if (roll < 0.35) forget(engine.trigger(ROUTE, [id]));
+  else if (roll < 0.55)
+    forget(engine.reconcile(ROUTE, { mode: "full", timeoutMs: dice.between(500, 60_000) }));
+  else if (roll < 0.7 && scenario.incremental) forget(engine.reconcile(ROUTE, { mode: "incremental" }));
+  else if (roll < 0.8) forget(engine.deadLetters.retry({}));
+  else if (roll < 0.9) forget(engine.verify(ROUTE));
+  else forget(engine.resume({ provider: "fake" }));
+}
+
+/** Somebody who does not know the secret. */
+async function forge(world: World, dice: Dice, id: string): Promise<void> {
+  const { worker } = world;
+  if (worker === undefined) return;
+  const event = { id: `${FORGED}${dice.between(0, 1e9)}`, type: "thing.deleted", resource: RESOURCE };
+  const key = Buffer.from("guessed");
+  const status = await post(world, worker, { ...event, object_id: id, version: 1e9 }, key);
+  if (status !== undefined && status !== 401 && status !== 503)
+    world.violated("I11", `a forged webhook was answered ${status}`);
+}
+
+/** The provider says that something of the resource changed, and not what. */
+async function touch(world: World, dice: Dice): Promise<void> {
+  const { worker } = world;
+  if (worker === undefined) return;
+  const event = { id: `touched_${dice.between(0, 1e9)}`, type: TOUCHED, resource: RESOURCE };
+  const at = world.lastSequence();
+  const status = await post(world, worker, event, Buffer.from(FAKE_SECRET.slice("whsec_".length), "base64"));
+  if (status === 200) world.touchedUpTo = Math.max(world.touchedUpTo, at);
+}
+
+/** @returns the status of the answer; `undefined` where the process died over it */
+async function post(
+  world: World,
+  { receive }: Process,
+  event: { readonly id: string; readonly [field: string]: unknown },
+  key: Buffer,
+): Promise<number | undefined> {
+  const body = JSON.stringify(event);
+  const timestamp = String(Math.floor(world.clock.now() / 1_000));
+  const signature = createHmac("sha256", key).update(`${event.id}.${timestamp}.${body}`).digest("base64");
+  const headers = {
+    "webhook-id": event.id,
+    "webhook-timestamp": timestamp,
+    "webhook-signature": `v1,${signature}`,
+    "content-type": "application/json",
+  };
+  const request = new Request("http://receiver.example/", { method: "POST", headers, body });
+  return receive(request).then(
+    (response) => response.status,
+    () => undefined,
+  );
+}
+
+/** A deployment: the process ends in good order, and another begins. */
+async function stop(world: World): Promise<void> {
+  const { worker } = world;
+  if (worker === undefined) return;
+  worker.stopping = true;
+  world.note(`${worker.life.name} is stopped`);
+  await worker.engine.stop({ timeoutMs: 5_000 });
+  if (worker.life.timers > 0) world.violated("I10", `a stopped engine left ${worker.life.timers} timers`);
+  worker.stopping = false; // its place is free: the next one begins
+  worker.life.kill();
+}
+
+const HOUR_MS = 3_600_000;
+
+/** All faults end. In bounded time the copy is right. */
+async function peace(world: World): Promise<void> {
+  const { fake, scenario } = world;
+  world.note("peace");
+  world.chaos = false;
+  world.wakeAll();
+  fake.calm();
+  const delivered = await world.drive(fake.delivered(), HOUR_MS);
+  if (delivered.late) return world.violated("I1", "webhooks were never answered");
+  const engine = await workingEngine(world);
+  if (engine === undefined) return;
+  await world.drive(engine.deadLetters.retry({}), HOUR_MS);
+  if (!(await idle(world))) return;
+  checkAnswered(world);
+  checkTouched(world);
+  // The first may go on where an earlier one was interrupted; the second has seen everything since.
+  for (let pass = 0; pass < 2; pass += 1) {
+    const { error, late, value } = await world.drive(engine.reconcile(ROUTE, { mode: "full" }), 2 * HOUR_MS);
+    if (late || value?.complete !== true)
+      return world.violated("I5", `a full pass did not end: ${late ? "late" : String(error)}`);
+    if (!(await idle(world))) return;
+  }
+  checkEqual(world);
+  const { error, value: drift } = await world.drive(engine.verify(ROUTE), HOUR_MS);
+  if (drift === undefined) world.violated("I5", `verify failed: ${String(error)}`);
+  // A pass on its schedule may be at some of them at this moment.
+  else if (drift.missing + drift.stale + drift.extra + (scenario.schedules ? 0 : drift.pending) > 0)
+    world.violated("I5", `drift: ${JSON.stringify(drift)}`);
+  if (scenario.ticks) return;
+  const { worker } = world;
+  await world.drive(stop(world), HOUR_MS);
+  if (worker !== undefined && !worker.life.dead) world.violated("I5", "the engine did not stop");
+}
+
+/** One that works, with time for a new one to take over from a dead one. */
+async function workingEngine(world: World): Promise<Process["engine"] | undefined> {
+  for (let tries = 0; tries < 20; tries += 1) {
+    for (const { engine, life, ticks, works } of world.processes) {
+      if (!works || life.dead) continue;
+      const { value: status } = await world.drive(engine.status(), HOUR_MS);
+      if (status !== undefined && (status.started || ticks) && !life.dead) return engine;
+    }
+    await world.advance(LEASE_MS);
+  }
+  world.violated("I5", "no process could begin to work");
+  return undefined;
+}
+
+/** Lets time pass until nothing is left to do: pauses included, that is a matter of two hours at most. */
+async function idle(world: World): Promise<boolean> {
+  const end = world.clock.monotonic() + 3 * HOUR_MS;
+  let revived = false;
+  let stepMs = 5_000;
+  while (world.clock.monotonic() < end) {
+    const { worker } = world;
+    if (worker !== undefined) {
+      if (worker.ticks) await world.drive(worker.engine.tick({ timeoutMs: 60_000 }), HOUR_MS);
+      const { value: status } = await world.drive(worker.engine.status(), HOUR_MS); // of any process: they share the store
+      if (status?.backlog === 0) {
+        if (status.deadLetters === 0) return true;
+        if (!revived) {
+          // Crashes and faults of before may have left it one attempt, or none.
+          revived = true;
+          await world.drive(worker.engine.deadLetters.retry({}), HOUR_MS);
+          continue;
+        }
+        world.violated("I2", `${status.deadLetters} objects died though nothing was wrong any more`);
+        return false;
+      }
+    }
+    // An hour's pause is looked at less and less often.
+    await world.advance(stepMs);
+    stepMs = Math.min(2 * stepMs, worker?.ticks === true ? 60_000 : 600_000);
+  }
+  world.violated("I5", "work was left for ever");
+  return false;
+}

@@ -1,0 +1,289 @@
+import type { Settlement, Store } from "trueup";
+import { FakeProvider, TestClock } from "trueup/testing";
+import { Copy } from "./copy.ts";
+import { Dice } from "./dice.ts";
+import { keyvHome, sqliteHome, type Home } from "./homes.ts";
+import { Killed, type Fate, Life } from "./life.ts";
+import { Process, LEASE_MS } from "./process.ts";
+import { type AdapterMistake, RESOURCE } from "./provider.ts";
+import type { Scenario } from "./scenario.ts";
+import { Trace } from "./trace.ts";
+
+export interface Violation {
+  readonly invariant: string;
+  readonly what: string;
+}
+
+export interface WorldOptions {
+  /** Breaks the store that a process gets. */
+  readonly wrapStore?: ((store: Store<unknown>) => Store<unknown>) | undefined;
+  /** Breaks the adapter. */
+  readonly mistake?: AdapterMistake | undefined;
+  /** How many lines of the trace are kept. */
+  readonly traceLines?: number | undefined;
+}
+
+/** A run is a test of seconds, not of how often one can die. */
+const MOST_CRASHES = 7;
+/** Rounds of waiting for a store, before it counts as hung. */
+const MOST_ROUNDS = 400;
+
+/** Everything that a run consists of: the provider, the processes, and what lasts beyond them. */
+export class World {
+  readonly scenario: Scenario;
+  readonly clock = new TestClock();
+  readonly fake: FakeProvider<typeof RESOURCE>;
+  readonly home: Home;
+  readonly copy: Copy;
+  readonly trace: Trace;
+  readonly violations: Violation[] = [];
+  /** Fences whose work was settled, by object. */
+  readonly settledFences = new Map<string, Set<number>>();
+  processes: Process[] = [];
+  crashes = 0;
+  /** Up to which change of the provider an event that named no object was answered with success. */
+  touchedUpTo = 0;
+  /** Whether processes die and fail. */
+  chaos = true;
+  readonly #mistake: AdapterMistake | undefined;
+  readonly #wrapStore: (store: Store<unknown>) => Store<unknown>;
+  readonly #fateDice: Dice;
+  readonly #engineDice: Dice;
+  readonly #routeDice: Dice;
+  readonly #fate: Fate;
+  readonly #restarts: { readonly at: number; readonly works: boolean }[] = [];
+  readonly #dying: Process[] = [];
+  #births = 0;
+  #counter = 0;
+
+  constructor(scenario: Scenario, options: WorldOptions = {}) {
+    const { seed } = scenario;
+    this.scenario = scenario;
+    this.#mistake = options.mistake;
+    this.#wrapStore = options.wrapStore ?? ((store) => store);
+    this.#fateDice = new Dice(seed, "fate");
+    this.#engineDice = new Dice(seed, "engine");
+    this.#routeDice = new Dice(seed, "routing");
+    this.trace = new Trace(options.traceLines ?? 0);
+    this.home = scenario.store === "sqlite" ? sqliteHome() : keyvHome();
+    this.fake = new FakeProvider({
+      resources: [RESOURCE],
+      seed: seed ^ 0x5bd1e995,
+      clock: this.clock,
+      faults: scenario.faults,
+      latencyMs: scenario.latencyMs,
+      clockSkewMs: scenario.clockSkewMs,
+      webhookRetryDelaysMs: scenario.webhookRetryDelaysMs,
+    });
+    this.fake.deliverTo((request) => this.#receive(request));
+    this.copy = new Copy({
+      commits: scenario.commits,
+      dice: new Dice(seed, "handlers"),
+      failure: () => (this.chaos ? scenario.handlerFailure : 0),
+      trace: (line) => this.note(line),
+      violated: (invariant, what) => this.violated(invariant, what),
+    });
+    this.#fate = {
+      crossing: (life, where) => this.#crossing(life, where),
+      storeFails: () => this.chaos && this.#fateDice.chance(scenario.storeFailure),
+    };
+  }
+
+  note(line: string): void {
+    this.trace.add(`${this.clock.monotonic()} ${line}`);
+  }
+
+  violated(invariant: string, what: string): void {
+    this.note(`VIOLATED ${invariant}: ${what}`);
+    this.violations.push({ invariant, what });
+  }
+
+  /** The last change of any object. */
+  lastSequence(): number {
+    return Math.max(
+      0,
+      ...this.fake.ids(RESOURCE).map((id) => this.fake.history(RESOURCE, id).at(-1)?.sequence ?? 0),
+    );
+  }
+
+  /** Changes an object so that no other state of any object is like it. */
+  put(id: string, options: { quiet?: boolean; keepVersion?: boolean } = {}): void {
+    this.#counter += 1;
+    const mark = `m${this.#counter}`;
+    this.note(`put ${id} ${mark} ${JSON.stringify(options)}`);
+    this.fake.put(RESOURCE, id, { mark }, options);
+  }
+
+  delete(id: string, options: { quiet?: boolean } = {}): void {
+    this.note(`delete ${id} ${JSON.stringify(options)}`);
+    this.fake.delete(RESOURCE, id, options);
+  }
+
+  spawn(works: boolean): Process {
+    this.#births += 1;
+    const life = new Life(`${works ? "worker" : "receiver"} ${this.#births}`, this.clock, this.#fate);
+    const spawned: Process = new Process(
+      {
+        life,
+        scenario: this.scenario,
+        home: this.home,
+        copy: this.copy,
+        transport: this.fake.transport,
+        random: this.#engineDice.random,
+        witness: { settled: (settlement) => this.#settled(settlement) },
+        wrap: this.#wrapStore,
+        mistake: this.#mistake,
+        note: (line) => this.note(line),
+        works,
+      },
+      (error) => {
+        if (life.dead) return;
+        this.note(`${life.name} cannot start: ${String(error)}`);
+        life.kill(); // whoever runs it starts it again
+      },
+    );
+    this.note(`${life.name} begins`);
+    this.processes.push(spawned);
+    spawned.begin();
+    return spawned;
+  }
+
+  /** The process that works, if one does. */
+  get worker(): Process | undefined {
+    return this.processes.find(
+      ({ life, works, stopping }) => works && !stopping && !life.dead && !life.stalling,
+    );
+  }
+
+  kill(victim: Process): void {
+    if (victim.life.dead) return;
+    this.crashes += 1;
+    this.note(`${victim.life.name} is killed`);
+    victim.life.kill();
+  }
+
+  /** The process stands still for longer than its lease, and another takes its place. */
+  stall(victim: Process, ms: number): void {
+    this.note(`${victim.life.name} stands still for ${ms} ms`);
+    victim.life.sleep();
+    this.clock.setTimer(() => {
+      this.note(`${victim.life.name} wakes`);
+      victim.life.wake();
+    }, ms);
+    if (ms > LEASE_MS && victim.works)
+      this.#restarts.push({ at: this.clock.monotonic() + LEASE_MS, works: true });
+  }
+
+  wakeAll(): void {
+    for (const { life } of this.processes) life.wake();
+  }
+
+  /** Lets time pass. Processes that died are buried on the way, and begin again. */
+  async advance(ms: number): Promise<void> {
+    const end = this.clock.monotonic() + ms;
+    for (;;) {
+      await this.quiesce();
+      const now = this.clock.monotonic();
+      const next = Math.min(
+        this.clock.nextTimerInMs ?? Infinity,
+        ...this.#restarts.map(({ at }) => at - now),
+      );
+      if (now + next > end) break;
+      await this.clock.advance(Math.max(0, next));
+    }
+    await this.clock.advance(end - this.clock.monotonic());
+  }
+
+  /**
+   * Lets time pass until a promise is settled.
+   * @returns its value; `undefined` where it rejected, or had not settled in time
+   */
+  async drive<T>(
+    promise: Promise<T>,
+    limitMs: number,
+  ): Promise<{ readonly value?: T; readonly error?: unknown; readonly late: boolean }> {
+    let outcome: { readonly value?: T; readonly error?: unknown } | undefined;
+    promise.then(
+      (value) => (outcome = { value }),
+      (error: unknown) => (outcome = { error }),
+    );
+    const end = this.clock.monotonic() + limitMs;
+    for (let idle = 0; idle < 3;) {
+      await this.quiesce();
+      if (outcome !== undefined) return { ...(outcome as { value?: T; error?: unknown }), late: false };
+      const next = this.clock.nextTimerInMs;
+      idle = next === undefined ? idle + 1 : 0;
+      if (next === undefined) continue;
+      if (this.clock.monotonic() + next > end) break;
+      await this.clock.advance(next);
+    }
+    return { late: true };
+  }
+
+  /** Waits until the stores have answered: how long they take on this machine must not be seen in virtual time. */
+  async quiesce(): Promise<void> {
+    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+      await this.clock.settle();
+      await this.#tend();
+      const busy = this.processes.some(({ life }) => !life.dead && !life.stalling && life.storeCalls > 0);
+      if (!busy) return;
+    }
+    this.violated("I5", "a call of the store never came back");
+  }
+
+  async dispose(): Promise<void> {
+    for (const { life } of this.processes) life.kill();
+    await this.#tend();
+    await this.home.dispose();
+  }
+
+  /** Buries the dead, and starts what is to be started. Never from within a call of an engine. */
+  async #tend(): Promise<void> {
+    const dead = this.processes.filter(({ life }) => life.dead);
+    this.processes = this.processes.filter(({ life }) => !life.dead);
+    for (const one of dead) {
+      if (this.#dying.includes(one)) continue;
+      this.#dying.push(one);
+      await this.home.bury(one.life);
+      const delay = this.chaos ? this.#fateDice.between(1, 8_000) : 1;
+      this.#restarts.push({ at: this.clock.monotonic() + delay, works: one.works });
+    }
+    const now = this.clock.monotonic();
+    for (const due of this.#restarts.filter(({ at }) => at <= now)) {
+      this.#restarts.splice(this.#restarts.indexOf(due), 1);
+      this.spawn(due.works);
+    }
+  }
+
+  #crossing(life: Life, where: string): void {
+    this.note(`${life.name}: ${where}`);
+    if (!this.chaos || life.dead || this.crashes >= MOST_CRASHES) return;
+    if (!this.#fateDice.chance(this.scenario.crash)) return;
+    this.crashes += 1;
+    this.note(`${life.name} dies at ${where}`);
+    life.kill();
+  }
+
+  /** One of the processes gets a webhook; the sender sees an error where none can. */
+  async #receive(request: Request): Promise<Response> {
+    const open = this.processes.filter(({ life }) => !life.dead && !life.stalling);
+    if (open.length === 0) throw new Killed("connection refused");
+    const { life, receive } = this.#routeDice.pick(open);
+    const response = await receive(request);
+    this.note(`${life.name} answers ${response.status}`);
+    const spared = !this.chaos || this.crashes >= MOST_CRASHES;
+    if (!spared && response.ok && this.#fateDice.chance(this.scenario.crashAfterAnswer)) {
+      this.crashes += 1;
+      this.note(`${life.name} dies right after its answer`);
+      life.kill();
+    }
+    return response;
+  }
+
+  #settled({ claim, kind }: Settlement): void {
+    if (kind !== "done") return;
+    const fences = this.settledFences.get(claim.ref.id) ?? new Set();
+    this.settledFences.set(claim.ref.id, fences);
+    fences.add(claim.fence);
+  }
+}
