@@ -58,7 +58,7 @@ export class PostgresServer {
     const options = `-p ${this.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=${this.#directory}`;
     // The server outlives pg_ctl and keeps its output: with a pipe, one would wait for it.
     const log = join(this.#directory, "log");
-    const [command = "", ...rest] = [
+    const [command, ...rest] = [
       ...asPostgres,
       join(programs(), "pg_ctl"),
       "-D",
