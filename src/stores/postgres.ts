@@ -66,7 +66,7 @@ const POOL_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
- * Keeps everything in a schema of a PostgreSQL database (13 or later), for any number of processes at once. What a call
+ * Keeps everything in a schema of a PostgreSQL database, for any number of processes at once. What a call
  * resolved survives a loss of power, as far as the server keeps its word: with `synchronous_commit` and `fsync` on, its
  * default. `change.commit` runs your writes, to your own tables, in the transaction that settles the work.
  *
