@@ -31,8 +31,10 @@ import { Database } from "./postgres/database.ts";
 import type { PgPool, PgTx } from "./postgres/driver.ts";
 import { Listener } from "./postgres/listener.ts";
 import { channelOf, migrate } from "./postgres/migrate.ts";
+import { Named } from "./postgres/named.ts";
+import { ObjectIndex } from "./postgres/object-index.ts";
 import { inspectServer } from "./postgres/server.ts";
-import { appendColumns, indexColumns, toAppendResults, toLookup } from "./postgres/rows.ts";
+import { appendColumns, toAppendResults } from "./postgres/rows.ts";
 import { Scopes } from "./postgres/scopes.ts";
 import { Session } from "./postgres/session.ts";
 import { Status } from "./postgres/status.ts";
@@ -67,7 +69,7 @@ const POOL_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
- * Keeps everything in a schema of a PostgreSQL database (13 or later), for any number of processes at once. What a call
+ * Keeps everything in a schema of a PostgreSQL database, for any number of processes at once. What a call
  * resolved survives a loss of power, as far as the server keeps its word: with `synchronous_commit` and `fsync` on, its
  * default. `change.commit` runs your writes, to your own tables, in the transaction that settles the work.
  *
@@ -106,6 +108,8 @@ interface OpenStore {
   readonly database: Database;
   readonly scopes: Scopes;
   readonly status: Status;
+  readonly named: Named;
+  readonly index: ObjectIndex;
   readonly time: StoreTime;
   readonly listener: Listener;
   readonly close: () => Promise<void>;
@@ -179,42 +183,23 @@ class PostgresStore implements Store<PgTx> {
   }
 
   async lookup(scope: Scope, ids: readonly string[]): Promise<(Lookup | undefined)[]> {
-    const { database } = this.#open;
-    if (ids.length === 0) return [];
-    return (await database.call("lookup", [...namesOf(scope), ids])).map(toLookup);
+    return await this.#open.index.lookup(scope, ids);
   }
 
   async record(scope: Scope, entries: readonly { id: string; index: IndexEntry }[]): Promise<number> {
-    const { database, scopes, time } = this.#open;
-    if (entries.length === 0) return 0;
-    const latest = [...new Map(entries.map((entry) => [entry.id, entry])).values()];
-    const columns = [latest.map(({ id }) => id), ...indexColumns(latest.map(({ index }) => index))];
-    return await scopes.with([scope], ([n]) =>
-      database.value<number>("record", [time.moment, n, ...columns]),
-    );
+    return await this.#open.index.record(scope, entries);
   }
 
-  /** In the order of ids; a position is an id. */
   async unseen(
     scope: Scope,
     pass: string,
-    { mark, after, limit }: { mark: number; after: string | undefined; limit: number },
+    options: { mark: number; after: string | undefined; limit: number },
   ): Promise<{ id: string; position: string }[]> {
-    const { database } = this.#open;
-    const s = database.quoted;
-    const text = `
-      WITH scope AS MATERIALIZED (
-        SELECT c.n FROM ${s}.scope c WHERE c.provider = $1 AND c.connection = $2 AND c.resource = $3 AND NOT c.forgotten
-      ), seen AS MATERIALIZED (
-        SELECT u.n FROM ${s}.pass_page g CROSS JOIN LATERAL unnest(g.objects) u(n) WHERE g.scope = (SELECT n FROM scope) AND g.pass = $4
-      )
-      SELECT o.id FROM ${s}.object o LEFT JOIN seen n ON n.n = o.n
-      WHERE o.scope = (SELECT n FROM scope) AND o.id > $6 AND o.state = 'present' AND o.touched <= $5 AND n.n IS NULL
-        AND NOT EXISTS (SELECT FROM ${s}.work w WHERE w.n = o.n)
-      ORDER BY o.id LIMIT $7`;
-    // Ids are never empty, so the empty one comes before all.
-    const rows = await database.query({ text }, [...namesOf(scope), pass, mark, after ?? "", limit]);
-    return rows.map(([id]) => ({ id: id as string, position: id as string }));
+    return await this.#open.index.unseen(scope, pass, options);
+  }
+
+  async countPresent(scope: Scope): Promise<number> {
+    return await this.#open.index.countPresent(scope);
   }
 
   async endPass(scope: Scope, pass: string, lock: Lock, checkpoint: string | null): Promise<void> {
@@ -224,97 +209,36 @@ class PostgresStore implements Store<PgTx> {
     );
   }
 
-  async countPresent(scope: Scope): Promise<number> {
-    const { database } = this.#open;
-    const text = `
-      SELECT c.present + coalesce((SELECT sum(p.change) FROM ${database.quoted}.present_change p WHERE p.scope = c.n), 0)::bigint
-      FROM ${database.quoted}.scope c WHERE c.provider = $1 AND c.connection = $2 AND c.resource = $3 AND NOT c.forgotten`;
-    const [row] = await database.query({ text }, namesOf(scope));
-    return (row?.[0] as number | undefined) ?? 0;
-  }
-
   async getCheckpoint(key: string): Promise<string | undefined> {
-    const { database } = this.#open;
-    const text = `SELECT value FROM ${database.quoted}.checkpoint WHERE key = $1`;
-    const [row] = await database.query({ text }, [key]);
-    return row?.[0] as string | undefined;
+    return await this.#open.named.getCheckpoint(key);
   }
 
   async setCheckpoint(key: string, value: string | null): Promise<void> {
-    const { database } = this.#open;
-    const table = `${database.quoted}.checkpoint`;
-    if (value === null) await database.query({ text: `DELETE FROM ${table} WHERE key = $1` }, [key]);
-    else {
-      const text = `INSERT INTO ${table} VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`;
-      await database.query({ text }, [key, value]);
-    }
+    await this.#open.named.setCheckpoint(key, value);
   }
 
-  /** A lock that has run out stays its holder's until another takes it: the fence decides, not the moment. */
   async lock(name: string, ttlMs: number, held?: Lock): Promise<Lock | undefined> {
-    const { database, time } = this.#open;
-    const s = database.quoted;
-    const renew = `UPDATE ${s}.lock SET expires_at = ${s}.moment($1) + $3::bigint WHERE name = $2 AND fence = $4 RETURNING fence`;
-    const take = `
-      INSERT INTO ${s}.lock AS l VALUES ($2, nextval('${s}.counter'), ${s}.moment($1) + $3::bigint)
-      ON CONFLICT (name) DO UPDATE SET fence = nextval('${s}.counter'), expires_at = ${s}.moment($1) + $3::bigint
-      WHERE l.expires_at <= ${s}.moment($1) RETURNING fence`;
-    const values = [time.moment, name, Math.ceil(ttlMs)];
-    const [row] =
-      held === undefined
-        ? await database.query({ text: take }, values)
-        : await database.query({ text: renew }, [...values, held.fence]);
-    return row === undefined ? undefined : { name, fence: row[0] as number };
+    return await this.#open.named.lock(name, ttlMs, held);
   }
 
-  async unlock({ name, fence }: Lock): Promise<void> {
-    const { database } = this.#open;
-    const text = `DELETE FROM ${database.quoted}.lock WHERE name = $1 AND fence = $2`;
-    await database.query({ text }, [name, fence]);
+  async unlock(lock: Lock): Promise<void> {
+    await this.#open.named.unlock(lock);
   }
 
-  async pause({ provider, connection, until, reason }: Pause): Promise<void> {
-    const { database, time } = this.#open;
-    const delay = until === null ? null : time.delay(until);
-    await database.call("pause_connection", [time.moment, provider, connection, delay, reason]);
+  async pause(pause: Pause): Promise<void> {
+    await this.#open.named.pause(pause);
   }
 
   async resume(provider: string, connection: string): Promise<void> {
-    await this.#open.database.call("resume_connection", [provider, connection]);
+    await this.#open.named.resume(provider, connection);
   }
 
   async pauses(): Promise<Pause[]> {
-    const { database, time } = this.#open;
-    const s = database.quoted;
-    const text = `
-      SELECT provider, connection, until, reason, ${s}.moment($1) FROM ${s}.pause
-      WHERE until IS NULL OR until > ${s}.moment($1) ORDER BY provider, connection`;
-    const rows = await database.query({ text }, [time.moment]);
-    return rows.map((row) => {
-      const [provider, connection, until, reason, storeNow] = row as [
-        string,
-        string,
-        number | null,
-        string,
-        number,
-      ];
-      return { provider, connection, until: until === null ? null : time.local(until, storeNow), reason };
-    });
+    return await this.#open.named.pauses();
   }
 
   async takePermits(budget: RateBudget, wanted: number): Promise<PermitGrant> {
-    const { database, time } = this.#open;
-    const { provider, connection, requests, perMs } = budget;
-    const [row] = await database.call("take_permits", [
-      time.moment,
-      provider,
-      connection,
-      requests,
-      Math.ceil(perMs),
-      wanted,
-    ]);
-    const [permits, retryInMs] = row as [number, number];
-    return { permits, retryInMs };
+    return await this.#open.named.takePermits(budget, wanted);
   }
 
   async connections(provider: string): Promise<string[]> {
@@ -401,11 +325,13 @@ async function openStore(options: PostgresStoreOptions, environment: StoreEnviro
   });
   const scopes = new Scopes(database);
   const status = new Status(database, time);
+  const named = new Named(database, time);
+  const index = new ObjectIndex(database, scopes, time);
   const close = async () => {
     await listener.close();
     await letGo();
   };
-  return { environment, database, scopes, status, time, listener, close };
+  return { environment, database, scopes, status, named, index, time, listener, close };
 }
 
 /** How to make connections: of a pool that was given, as it makes its own. `undefined`: that cannot be told. */
@@ -417,8 +343,4 @@ function configOf({ pool, url }: PostgresStoreOptions): ClientConfig | undefined
     keepAlive: true,
     application_name: "trueup",
   };
-}
-
-function namesOf({ provider, connection, resource }: Scope): [string, string, string] {
-  return [provider, connection, resource];
 }

@@ -1,5 +1,6 @@
 /** `npm run bench [-- ingest drain reconcile storm sources queues-postgres queues-redis] [-- --rounds 5]` */
 import { parseArgs } from "node:util";
+import { claimLanes } from "./claim-lanes.ts";
 import { drain } from "./drain.ts";
 import { ingest } from "./ingest.ts";
 import { queuesPostgres } from "./queues-postgres.ts";
@@ -14,6 +15,7 @@ const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = 
   drain,
   storm,
   reconcile,
+  "claim-lanes": claimLanes,
   "queues-postgres": queuesPostgres,
   sources,
   "queues-redis": queuesRedis,

@@ -13,6 +13,8 @@ import { quiet, thingProvider } from "./thing.ts";
 
 const CONCURRENCY = 50;
 const FILL_BATCH = 1_000;
+/** More than are handled at once elsewhere: pg-boss does best so. */
+const BOSS_BATCH = 500;
 const FILLER = "x".repeat(1_400);
 
 const [kind = "", url = "", schema = "", count = "0"] = process.argv.slice(2);
@@ -184,7 +186,7 @@ async function graphile(): Promise<Contender> {
   };
 }
 
-// https://pgboss.io: fetch in batches, again at once while they are full, unlogged retries and no metadata.
+// https://pgboss.io: fetch in batches, again at once while they are full, and no metadata.
 async function pgBoss(): Promise<Contender> {
   const boss = new PgBoss({ connectionString: url, schema, supervise: false, schedule: false, max: 10 });
   boss.on("error", (error) => {
@@ -207,8 +209,7 @@ async function pgBoss(): Promise<Contender> {
       await boss.work(
         "thing",
         {
-          batchSize: Number(process.env["BOSS_BATCH"] ?? 50),
-          localConcurrency: Number(process.env["BOSS_LOCAL"] ?? 1),
+          batchSize: BOSS_BATCH,
           burstWhenBatchFull: true,
           pollingIntervalSeconds: 0.5,
         },

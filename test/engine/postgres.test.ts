@@ -72,7 +72,7 @@ describeWith("postgres")("engines on a postgresStore", () => {
     expect(
       await schemas.query(`SELECT count(*)::int AS count, max(times) AS times FROM ${schema}.effect`),
     ).toEqual([{ count: ids.length, times: 1 }]);
-  }, 60_000);
+  }, 120_000);
 
   it("should be woken by what another process appends", async () => {
     const schema = schemas.name();

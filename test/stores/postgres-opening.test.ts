@@ -163,6 +163,16 @@ describeWith("postgres")("opening a postgresStore", () => {
     expect(await store.lookup(SCOPE, ["a"])).toEqual([undefined]);
   });
 
+  it("should refuse an isolation in which it would not see what others commit", async () => {
+    const schema = schemas.name();
+    const url = withOptions("-c default_transaction_isolation=serializable");
+    await expect(opening({ url, schema })).rejects.toMatchObject({
+      code: "STORE_FAILED",
+      message: expect.stringContaining("read committed") as string,
+    });
+    await (await openStore({ pool: schemas.pool, schema })).close(); // control
+  });
+
   it("should warn of a server that answers before a commit is on its disk", async () => {
     const schema = schemas.name();
     const warned: string[] = [];

@@ -58,17 +58,16 @@ export class Listener {
   async #run(config: ClientConfig): Promise<void> {
     const { logger, random } = this.#options;
     const { signal } = this.#stop;
+    const stopped = aborted(signal);
     for (let failures = 0; !signal.aborted; failures += 1) {
       const client = new Client({ ...config, keepAlive: true });
+      const ended = new Promise<void>((resolve) => client.once("end", resolve));
+      client.on("error", () => {}); // "end" follows
+      client.on("notification", () => this.tell());
       try {
-        const ended = new Promise<void>((resolve) => client.once("end", resolve));
-        client.on("error", () => {}); // "end" follows
-        client.on("notification", () => this.tell());
-        await client.connect();
-        await client.query(`LISTEN ${this.#options.channel}`);
+        await Promise.race([this.#listenOn(client), stopped]);
         failures = 0;
-        this.tell(); // of what came while nobody listened
-        await Promise.race([ended, aborted(signal)]);
+        await Promise.race([ended, stopped]);
       } catch (error) {
         if (failures === 0)
           logger.warn(
@@ -76,11 +75,18 @@ export class Listener {
             "no notifications from PostgreSQL now: idle workers poll, and it is tried again",
           );
       }
-      await client.end().catch(() => {});
+      const ending = client.end().catch(() => {});
+      await Promise.race([ending, stopped]); // who closes does not wait for a server that does not answer
       const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(failures, 10));
       // A connection's delays are the world's, and pass by its clock.
       await sleep(systemClock, delayMs * (0.5 + random() / 2), signal).catch(() => {});
     }
+  }
+
+  async #listenOn(client: Client): Promise<void> {
+    await client.connect();
+    await client.query(`LISTEN ${this.#options.channel}`);
+    this.tell(); // of what came while nobody listened
   }
 }
 

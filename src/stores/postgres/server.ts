@@ -4,6 +4,7 @@
  * @module
  */
 
+import { TrueupError } from "../../core/errors.ts";
 import type { Logger } from "../../core/hooks.ts";
 import type { Database } from "./database.ts";
 import { storeError } from "./errors.ts";
@@ -11,14 +12,16 @@ import { storeError } from "./errors.ts";
 /**
  * Finds out whether connections stay the same from transaction to transaction (see {@link Database.direct}), and warns
  * of settings with which a commit is no promise.
+ * @throws TrueupError `STORE_FAILED`
  */
 export async function inspectServer(
   database: Database,
   listen: boolean | undefined,
   logger: Logger,
 ): Promise<void> {
-  const text = `SELECT pg_backend_pid(), current_setting('synchronous_commit'), current_setting('fsync')`;
-  let seen: readonly [pid: number, synchronous: string, fsync: string];
+  const text = `SELECT pg_backend_pid(), current_setting('synchronous_commit'), current_setting('fsync'),
+    current_setting('transaction_isolation')`;
+  let seen: readonly [pid: number, synchronous: string, fsync: string, isolation: string];
   let own: number | null | undefined;
   try {
     const client = await database.pool.connect();
@@ -32,7 +35,14 @@ export async function inspectServer(
   } catch (error) {
     throw storeError(error, database.schema);
   }
-  const [pid, synchronous, fsync] = seen;
+  const [pid, synchronous, fsync, isolation] = seen;
+  // Statements of one call must see what others have committed while it waited for them.
+  if (isolation !== "read committed") {
+    throw new TrueupError(
+      "STORE_FAILED",
+      `PostgreSQL, schema ${database.schema}: default_transaction_isolation is ${isolation}, and this store needs "read committed"; set it so for the store's role`,
+    );
+  }
   // A pooler makes up the number that it tells its clients; the server tells the true one.
   const pooled = own !== undefined && own !== null && own !== pid;
   database.direct = listen ?? !pooled;

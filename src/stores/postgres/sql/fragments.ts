@@ -64,7 +64,7 @@ export const CLAIM_COLUMNS = `n bigint, lane bigint, id text, connection text, f
   begun boolean, forced boolean, origin text, hint text, hint_version text, event_count bigint, dirty_since bigint, state text,
   version text, hash text, row_hash text, revision bigint, evidence bigint, events text`;
 
-/** From rows of \`work\` named l, what {@link CLAIM_COLUMNS} say. */
+/** From rows of `work` named l, what {@link CLAIM_COLUMNS} say. */
 export function claimRows(s: string, leased: string, maxEvents: string): string {
   return `
     SELECT l.n, l.lane, o.id, a.connection, l.fence, l.generation, l.attempts, l.lags, l.begun, l.forced, l.origin, l.hint,

@@ -13,7 +13,7 @@
 
 import { JOINS_BY_INDEX, LOOKS_UP } from "./fragments.ts";
 
-/** \`held_until\` of a connection that is paused until it is resumed. */
+/** `held_until` of a connection that is paused until it is resumed. */
 export const FOREVER = Number.MAX_SAFE_INTEGER;
 
 /** How many lanes whose time has come are made ready at one claim: a bound, not a share. */

@@ -27,8 +27,9 @@ BEGIN
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF v_count < 2 THEN ${raise("staleScope")}; END IF;
   -- Ids that the store has not heard of get a number too: they may be recorded later, and were seen all the same.
+  -- All in one go, so that they are created in one order.
   v_ids := ARRAY(SELECT DISTINCT u.id FROM unnest(p_differing || p_seen) u(id));
-  v_n := ${s}.demand_objects(array_fill(p_scope, ARRAY[cardinality(v_ids)]), v_ids, v_now);
+  PERFORM ${s}.demand_objects(array_fill(p_scope, ARRAY[cardinality(v_ids)]), v_ids, v_now);
   IF cardinality(p_seen) > 0 THEN
     INSERT INTO ${s}.pass_page (scope, pass, objects) VALUES (p_scope, p_pass, ${s}.demand_objects(array_fill(p_scope, ARRAY[cardinality(p_seen)]), p_seen, v_now));
   END IF;

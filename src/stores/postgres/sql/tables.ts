@@ -50,7 +50,8 @@ CREATE INDEX lane_ready ON ${s}.lane (provider, resource, repair, n) WHERE ready
 CREATE INDEX lane_due ON ${s}.lane (provider, resource, due) WHERE due IS NOT NULL;
 CREATE INDEX lane_connection ON ${s}.lane (provider, connection);
 
--- What is known of each object, written when its work is done.
+-- What is known of each object, written when its work is done: a row is born short and grows once, and where its page
+-- has room for that, no index is written again.
 CREATE TABLE ${s}.object (
   n          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   scope      bigint NOT NULL,
@@ -66,7 +67,7 @@ CREATE TABLE ${s}.object (
   begun      boolean NOT NULL DEFAULT false,  -- a handler may have begun of whose work nothing is left
   emptied_at bigint,                          -- since when the row holds nothing, for sweeping
   UNIQUE (scope, id)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 35);
 CREATE INDEX object_empty ON ${s}.object (emptied_at) WHERE emptied_at IS NOT NULL;
 
 -- The dirty index: a narrow row for each object that waits, is leased (fence is set) or is dead; none for the others.
