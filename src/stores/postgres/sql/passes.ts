@@ -5,12 +5,12 @@
  * @module
  */
 
-import { CLAIM_COLUMNS, claimRows, LOOKS_UP, raise } from "./fragments.ts";
+import { CLAIM_COLUMNS, claimRows, JOINS_BY_INDEX, LOOKS_UP, raise } from "./fragments.ts";
 
 export const passFunctions = (s: string): string => `
 CREATE FUNCTION ${s}.record_page(p_now bigint, p_session bigint, p_scope bigint, p_pass text, p_lock text, p_lock_fence bigint, p_mark bigint,
   p_seen text[], p_differing text[], p_lease boolean, p_checkpoint text, p_max_events integer)
-RETURNS TABLE (${CLAIM_COLUMNS}) LANGUAGE plpgsql ${LOOKS_UP} AS $$
+RETURNS TABLE (${CLAIM_COLUMNS}) LANGUAGE plpgsql ${JOINS_BY_INDEX} AS $$
 #variable_conflict use_column
 DECLARE
   v_now bigint := ${s}.moment(p_now);
@@ -19,6 +19,7 @@ DECLARE
   v_n bigint[];
   v_fence bigint;
   v_leased bigint[];
+  v_due bigint;
   v_count integer;
 BEGIN
   PERFORM ${s}.require_session(p_session);
@@ -49,10 +50,14 @@ BEGIN
       WHERE w.fence IS NOT NULL
       RETURNING w.n, w.fence
     ) SELECT array_agg(x.n) INTO v_leased FROM leased x WHERE x.fence = v_fence;
-    -- Touched since the page was requested: left to the normal road. Looked at now that nobody else can settle them.
-    UPDATE ${s}.work w SET session = NULL, fence = NULL
-    WHERE w.n = ANY(v_leased) AND (SELECT o.touched FROM ${s}.object o WHERE o.n = w.n) > p_mark;
-    IF FOUND THEN PERFORM ${s}.wake(v_now, ARRAY[v_lane], ARRAY[v_now]); END IF;
+    -- Touched since the page was requested, or to rest: left to the normal road. Looked at now that nobody else can settle them.
+    WITH left_alone AS (
+      UPDATE ${s}.work w SET session = NULL, fence = NULL, due = greatest(w.due, o.not_before)
+      FROM (SELECT b.n, b.not_before FROM unnest(v_leased) u(n) CROSS JOIN LATERAL (SELECT b.* FROM ${s}.object b WHERE b.n = u.n LIMIT 1) b
+        WHERE b.touched > p_mark OR b.not_before > v_now OFFSET 0) o
+      WHERE w.n = o.n RETURNING w.due
+    ) SELECT min(l.due) INTO v_due FROM left_alone l;
+    IF v_due IS NOT NULL THEN PERFORM ${s}.wake(v_now, ARRAY[v_lane], ARRAY[v_due]); END IF;
   ELSE
     WITH marked AS (
       INSERT INTO ${s}.work AS w (n, lane, due, dirty_since, generation, begun, origin)
