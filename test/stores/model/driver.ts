@@ -16,6 +16,8 @@ const SPREAD_MS = 60_000;
 export interface ModelOptions<Tx> extends StoreSuiteOptions<Tx> {
   /** Whether a session that gives no sign of life is overtaken by another of this process. @default true */
   readonly overtakes?: boolean;
+  /** Which part of the usual number of runs it gets, where each asks a server many things. @default 1 */
+  readonly share?: number;
 }
 
 interface Worker<Tx> {
@@ -178,10 +180,11 @@ export class Driver<Tx> {
     await this.#expectEnded();
   }
 
-  /** The process of a worker ends, or those of all; others take its place. */
+  /** The process of a worker ends (which may be another's too), or those of all; others take its place. */
   async #crash(index: number, all: boolean): Promise<void> {
-    const dying = all ? [...this.workers] : [this.workers[index % this.workers.length]!];
-    const doors = all ? [...this.doors] : dying.map(({ door }) => door);
+    const { door: only } = this.workers[index % this.workers.length]!;
+    const doors = all ? [...this.doors] : [only];
+    const dying = this.workers.filter(({ door }) => doors.includes(door));
     const from = this.clock.now();
     for (const door of doors)
       await (this.options.crash === undefined ? door.close() : this.options.crash(door));

@@ -12,12 +12,13 @@ const PATIENCE_MS = 10_000;
 
 /** Draws runs of operations, and compares all that the store answers with the model of its contract. */
 export function testAgainstModel<Tx>(name: string, options: ModelOptions<Tx>): void {
+  const numRuns = Math.ceil(RUNS * (options.share ?? 1));
   it(
     `${name} answers as the model of its contract allows`,
     async () => {
       const property = fc.asyncProperty(rounds, (drawn) => runOnce(options, drawn));
       await fc.assert(property, {
-        numRuns: RUNS,
+        numRuns,
         seed: SEED,
         endOnFailure: process.env["TRUEUP_MODEL_RAW"] !== undefined,
       });
