@@ -23,7 +23,7 @@ describeWith("redis")("redisStore", () => {
       create: () => open(newPrefix(), partitions),
       reopen: (store) => open(prefixes.get(store)!, partitions),
       dispose: (store) => removeKeys(client, prefixes.get(store)!),
-      share: 0.15,
+      runs: 30, // each asks a server many things
     });
   }
 });
