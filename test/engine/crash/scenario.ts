@@ -62,10 +62,11 @@ export class Scenario implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#services].map((service) => service.kill()));
     await this.provider[Symbol.asyncDispose]();
+    await this.#kind.dispose?.(this.#paths.path);
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  service(aim?: Aim, leaseMs = 30_000): Service {
+  service(aim?: Aim, leaseMs = this.#kind.leaseMs ?? 30_000): Service {
     const { path, copy } = this.#paths;
     const service = new Service({
       store: this.#store,

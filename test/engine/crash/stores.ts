@@ -1,8 +1,11 @@
 /** The stores that processes of crash tests can be told to use, by name. */
+import { hash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
+import { Redis } from "ioredis";
 import { Keyv } from "keyv";
 import type { Store } from "../../../src/core/store.ts";
 import { keyvStore } from "../../../src/stores/keyv.ts";
+import { redisStore } from "../../../src/stores/redis.ts";
 import { sqliteStore, type SqliteTx } from "../../../src/stores/sqlite.ts";
 import {
   breakSqlite,
@@ -20,6 +23,12 @@ export interface CrashStore {
   /** How the handler writes: with `change.commit` into the store's own file, or beside it, idempotently. */
   readonly commits: boolean;
   readonly points: readonly Failpoint[];
+  /** The server that it is on. */
+  readonly service?: "redis";
+  /** How long a life waits for the leases of the one before, where several may live at once. */
+  readonly leaseMs?: number;
+  /** Removes what its server keeps of it. */
+  readonly dispose?: (where: string) => Promise<void>;
 }
 
 /** Those of a call that this store does not have, or that this kind of handler does not make. */
@@ -30,6 +39,16 @@ const sqlite = (path: string, points: Failpoints) => {
   breakSqlite(points);
   return sqliteStore({ path });
 };
+
+const redisUrl = process.env["TRUEUP_TEST_REDIS_URL"] ?? "redis://127.0.0.1:6379";
+const redisPrefix = (where: string) => `trueup-crash-${hash("sha1", where)}`;
+
+async function removeFromRedis(where: string): Promise<void> {
+  const client = new Redis(redisUrl);
+  for await (const keys of client.scanStream({ match: `{${redisPrefix(where)}*`, count: 1_000 }))
+    await Promise.all((keys as string[]).map((key) => client.unlink(key)));
+  await client.quit();
+}
 
 /** To join: a name, how it is made, and which failpoints it passes. */
 export const crashStores = {
@@ -43,6 +62,15 @@ export const crashStores = {
     make: (path, points) => keyvStore(new Keyv({ store: new FileMap(`${path}-keyv`, points) })),
     commits: false,
     points: beside([...PATH_POINTS, ...STORE_POINTS, ...KEYV_POINTS]),
+  },
+  // Only the service dies: what a server's own death leaves is in redis-trouble.test.ts.
+  redis: {
+    make: (where) => redisStore({ url: redisUrl, prefix: redisPrefix(where) }),
+    commits: false,
+    points: beside([...PATH_POINTS, ...STORE_POINTS]),
+    service: "redis",
+    leaseMs: 1_000,
+    dispose: removeFromRedis,
   },
 } satisfies Record<string, CrashStore>;
 
