@@ -69,7 +69,7 @@ async function answering(status: number, headers: Readonly<Record<string, string
     response.writeHead(status, headers).end("{}");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  onTestFinished(() => void server.close().closeAllConnections());
+  onTestFinished(() => server.close().closeAllConnections());
   return { requests, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/q/next` };
 }
 
