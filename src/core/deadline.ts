@@ -8,10 +8,17 @@ import type { Clock } from "./clock.ts";
 import { TrueupError, type ErrorCode } from "./errors.ts";
 import { asError } from "./retry.ts";
 
+/** A call under way, and where it stands among the others; -1: it has ended. */
+interface Running {
+  place: number;
+  readonly abort: (reason: Error) => void;
+}
+
 /** Runs calls that end by themselves, by their own deadline, or when everything is aborted. */
 export class Deadlines {
   readonly #clock: Clock;
-  readonly #running = new Set<(reason: Error) => void>();
+  /** In no order. (A set that ever changes leaves much to the garbage collector.) */
+  readonly #running: Running[] = [];
   #aborted: Error | undefined;
 
   constructor(clock: Clock) {
@@ -28,15 +35,12 @@ export class Deadlines {
     what: string,
     run: (signal: AbortSignal) => T | Promise<T>,
   ): Promise<T> {
+    if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
     return new Promise((resolve, reject) => {
-      if (this.#aborted !== undefined) {
-        reject(this.#aborted);
-        return;
-      }
       const controller = new AbortController();
       const end = () => {
         cancel();
-        this.#running.delete(abort);
+        this.#remove(running);
       };
       const abort = (reason: Error) => {
         end();
@@ -47,7 +51,8 @@ export class Deadlines {
         () => abort(new TrueupError(code, `${what} did not end within ${timeoutMs} ms`)),
         timeoutMs,
       );
-      this.#running.add(abort);
+      const running: Running = { place: this.#running.length, abort };
+      this.#running.push(running);
       // A synchronous throw becomes a rejection; a result after the abort is nobody's any more.
       void new Promise<T>((settle) => settle(run(controller.signal))).then(
         (value): void => {
@@ -65,6 +70,17 @@ export class Deadlines {
   /** Aborts all that runs, and refuses what comes. */
   abort(reason: Error): void {
     this.#aborted = reason;
-    for (const abort of Array.from(this.#running)) abort(reason);
+    for (const { abort } of this.#running.slice()) abort(reason);
+  }
+
+  /** The last takes its place. */
+  #remove(running: Running): void {
+    if (running.place < 0) return;
+    const last = this.#running.pop() as Running;
+    if (last !== running) {
+      this.#running[running.place] = last;
+      last.place = running.place;
+    }
+    running.place = -1;
   }
 }

@@ -75,6 +75,8 @@ class Clients implements ApiClients, Shared {
   readonly #options: ApiClientOptions;
   /** The least recently used first. */
   readonly #states = new Map<string, ConnectionState>();
+  /** The one that was used last, which need not be moved to the back. */
+  #latest: ConnectionState | undefined;
   #agent: Promise<Dispatcher> | undefined;
   #closed = false;
 
@@ -157,12 +159,15 @@ class Clients implements ApiClients, Shared {
     const key = keyOf(provider, connection);
     const known = this.#states.get(key);
     if (known !== undefined) {
+      if (known === this.#latest) return known;
       this.#states.delete(key);
       this.#states.set(key, known);
+      this.#latest = known;
       return known;
     }
     const made = this.#makeState(key, provider, connection);
     this.#states.set(key, made);
+    this.#latest = made;
     this.#evictIdle();
     return made;
   }
