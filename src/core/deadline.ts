@@ -6,6 +6,7 @@
 
 import type { Clock } from "./clock.ts";
 import { TrueupError, type ErrorCode } from "./errors.ts";
+import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import { asError } from "./retry.ts";
 
 /** A call under way, and where it stands among the others; -1: it has ended. */
@@ -33,7 +34,7 @@ export class Deadlines {
     timeoutMs: number,
     code: ErrorCode,
     what: string,
-    run: (signal: AbortSignal) => T | Promise<T>,
+    run: (signal: AbortSignal) => MaybePromise<T>,
   ): Promise<T> {
     if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
     return new Promise((resolve, reject) => {
@@ -53,17 +54,22 @@ export class Deadlines {
       );
       const running: Running = { place: this.#running.length, abort };
       this.#running.push(running);
-      // A synchronous throw becomes a rejection; a result after the abort is nobody's any more.
-      void new Promise<T>((settle) => settle(run(controller.signal))).then(
-        (value): void => {
-          end();
-          resolve(value);
-        },
-        (error: unknown): void => {
-          end();
-          reject(asError(error));
-        },
-      );
+      // What comes after the abort is nobody's any more.
+      const succeed = (value: T) => {
+        end();
+        resolve(value);
+      };
+      const fail = (error: unknown) => {
+        end();
+        reject(asError(error));
+      };
+      try {
+        const result = run(controller.signal);
+        if (isPromise(result)) result.then(succeed, fail);
+        else succeed(result);
+      } catch (error) {
+        fail(error);
+      }
     });
   }
 
