@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { TrueupError } from "../../src/core/errors.ts";
 import { defineProvider, type WebhookDefinition } from "../../src/core/provider.ts";
 import { defineResource } from "../../src/core/resource.ts";
 import type { EventDelivery, Outcome, WebhookDelivery } from "../../src/core/source.ts";
@@ -40,6 +41,10 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
         asked.push(id);
         if (id === "down") throw new Error("the accounts cannot be looked up");
         return id === "nobody" ? undefined : { id, credentials: undefined };
+      },
+      tell: (error, { connection }) => {
+        error.message = error.message.replace("hunter2", `[${connection}'s]`);
+        return error;
       },
       hooks,
     },
@@ -100,6 +105,19 @@ describe("a queue's message", () => {
     const ours = await put({ connection: () => "down" });
     expect(ours.outcome?.status).toBe("retry");
     expect(ours.told.error).toMatchObject([{ error: { message: "the accounts cannot be looked up" } }]);
+  });
+
+  test("that is not genuine should be counted for its connection, and tell nothing that is secret of it", async () => {
+    const verify = () => ({
+      verify: () => {
+        throw new TrueupError("HEADER_REPEATED", "the scheme was given hunter2, and a header twice");
+      },
+    });
+    const refused = await put({ connection: () => "acme", verify }, { verify: true });
+    expect(refused.told["delivery.refused"]).toMatchObject([{ connection: "acme", code: "HEADER_REPEATED" }]);
+    expect(refused.outcome?.error?.message).toBe("the scheme was given [acme's], and a header twice");
+    const whose = await put({ connection: () => ({}) as never }, { verify: true });
+    expect(whose.told["delivery.refused"]).toMatchObject([{ connection: undefined }]);
   });
 
   test("should be rejected where it is to be verified and is not signed", async () => {

@@ -42,13 +42,16 @@ for _, id in ipairs(seen) do fields[#fields + 1] = fieldOf(scope, id) end
 for _, id in ipairs(differing) do fields[#fields + 1] = fieldOf(scope, id) end
 load(fields)
 
+-- Clean, not touched since the page was requested, and not to rest.
+local function isFree(o) return not o.due and not o.dead and (o.touched or 0) <= mark and (o.notBefore or 0) <= now end
+
 local fence, leased, once = tick(), {}, {}
 for _, id in ipairs(differing) do
   local field = fieldOf(scope, id)
   local o = object[field]
   if once[id] then
     -- twice on one page
-  elseif leasing and (not o or (not o.due and not o.dead and (o.touched or 0) <= mark)) then
+  elseif leasing and (not o or isFree(o)) then
     -- Dirty in the repair lane, so that a crash leaves it due.
     o = change(field) or create(scope, id)
     local generation = tick()

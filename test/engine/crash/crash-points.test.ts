@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { describeWith } from "../../services.ts";
 import type { Failpoint } from "./failpoints.ts";
 import { seededRandom } from "./random.ts";
 import { Scenario } from "./scenario.ts";
@@ -8,6 +9,15 @@ import { crashStores } from "./stores.ts";
 /** Every one of the store that people trust; of the others those at which they differ. `npm run test:crash` has all. */
 const chosen: Readonly<Record<CrashStoreName, readonly Failpoint[]>> = {
   sqlite: crashStores.sqlite.points,
+  postgres: [
+    "append: after",
+    "claim: after",
+    "handler: inside commit",
+    "commit: after",
+    "settle: after",
+    "recordPage: after",
+    "statement: sent",
+  ],
   "sqlite, without commit": ["handler: before", "handler: after", "settle: before", "settle: after"],
   keyv: [
     "webhook: answered",
@@ -20,9 +30,9 @@ const chosen: Readonly<Record<CrashStoreName, readonly Failpoint[]>> = {
 };
 const RANDOM_KILLS = 4;
 
-describe.each(Object.entries(chosen) as [CrashStoreName, readonly Failpoint[]][])(
-  "kill -9, over %s",
-  (store, points) => {
+for (const [store, points] of Object.entries(chosen) as [CrashStoreName, readonly Failpoint[]][]) {
+  const describeStore = store === "postgres" ? describeWith("postgres") : describe;
+  describeStore(`kill -9, over ${store}`, () => {
     it("loses nothing at any failpoint (I1, I2, I3, I4, I5, I6)", { timeout: 240_000 }, async () => {
       await using scenario = new Scenario(store, seededRandom(1));
       await scenario.start();
@@ -40,5 +50,5 @@ describe.each(Object.entries(chosen) as [CrashStoreName, readonly Failpoint[]][]
       await scenario.converge();
       expect(scenario.kills, `seed ${seed}`).toBe(RANDOM_KILLS);
     });
-  },
-);
+  });
+}

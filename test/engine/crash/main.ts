@@ -43,7 +43,7 @@ for (const store of names) {
       }
     });
   }
-  if (store === "sqlite") {
+  if (store === "sqlite" || store === "postgres") {
     for (const point of SLEEP_POINTS)
       await lives(store, `asleep at ${point}`, (scenario) => scenario.overtake(point, 500));
   }
