@@ -7,7 +7,7 @@
 import { type ClientConfig, Pool } from "pg";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import { DEDUPE_KEY_BYTES, type Scope } from "../core/event.ts";
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import { keepSecrets, urlPasswords } from "../core/secrets.ts";
 import {
   type AppendEntry,
   type AppendResult,
@@ -99,7 +99,7 @@ export function postgresStore(options: PostgresStoreOptions): Store<PgTx> {
   if (listen !== undefined && typeof listen !== "boolean") {
     throw invalidOption("postgresStore's `listen` is true or false");
   }
-  return keepSecrets(new PostgresStore({ url, pool, schema, migrate: mode, listen }), urlSecrets(url));
+  return keepSecrets(new PostgresStore({ url, pool, schema, migrate: mode, listen }), urlPasswords(url));
 }
 
 /** Everything that exists between `open` and `close`. */

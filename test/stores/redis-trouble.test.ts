@@ -51,6 +51,18 @@ describeWith("redis")("redisStore that is opened", () => {
     await opened(redisStore({ url: `redis://:secret@127.0.0.1:${server.port}` })); // control
   });
 
+  test("should say what it could not reach, or what was refused", async () => {
+    const server = await RedisServer.start();
+    const elsewhere = redisStore({ url: `${server.url}/99` });
+    expect((await rejection(elsewhere.open(environment()))).message).toBe(
+      "Redis refused what it was asked to do: ERR DB index is out of range",
+    );
+    const nowhere = redisStore({ url: "redis://127.0.0.1:1" });
+    expect((await rejection(nowhere.open(environment()))).message).toMatch(
+      /cannot be reached.*ECONNREFUSED 127/,
+    );
+  });
+
   test("should say that its user lacks rights", async () => {
     const server = await RedisServer.start();
     await server
