@@ -65,6 +65,7 @@ export class Scheduler {
   readonly #permits = new Semaphore(PASSES_AT_ONCE);
   readonly #running = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
+  /** By the monotonic clock. */
   #lookedAt = -Infinity;
   #cancelTimer = () => {};
   /** Whether a timer runs; `runDue` needs none. */
@@ -107,15 +108,18 @@ export class Scheduler {
     if (!this.#armed || this.#stopped.signal.aborted) return;
     const { clock } = this.#options;
     this.#cancelTimer();
-    let next = this.#lookedAt + LOOK_MS;
-    for (const job of this.#jobs.values()) if (!job.running) next = Math.min(next, job.nextAt);
-    this.#cancelTimer = clock.setTimer(() => void this.#turn(), Math.max(10, next - clock.now()));
+    let delayMs = this.#lookedAt + LOOK_MS - clock.monotonic();
+    for (const job of this.#jobs.values())
+      if (!job.running) delayMs = Math.min(delayMs, job.nextAt - clock.now());
+    this.#cancelTimer = clock.setTimer(() => void this.#turn(), Math.max(10, delayMs));
   }
 
   async #launchDue(): Promise<void> {
     const { clock } = this.#options;
-    if (clock.now() >= this.#lookedAt + LOOK_MS) await this.#lookUpJobs();
+    if (clock.monotonic() >= this.#lookedAt + LOOK_MS) await this.#lookUpJobs();
     for (const job of this.#jobs.values()) {
+      // The wall clock can be set back: then no wait is longer than it was meant to be.
+      job.nextAt = Math.min(job.nextAt, clock.now() + longest(job.schedule));
       if (job.running || job.nextAt > clock.now() || this.#stopped.signal.aborted) continue;
       job.running = true;
       const run = this.#run(job).finally(() => {
@@ -130,7 +134,7 @@ export class Scheduler {
   /** Finds connections that are new, and when each of their passes ran last, in whatever process. */
   async #lookUpJobs(): Promise<void> {
     const { clock, connectionsOf, hooks, schedules } = this.#options;
-    this.#lookedAt = clock.now();
+    this.#lookedAt = clock.monotonic();
     const found = new Set<string>();
     for (const schedule of schedules) {
       const { provider, resourceName } = schedule.route;
@@ -205,7 +209,10 @@ export class Scheduler {
   async #isDue(job: Job): Promise<boolean> {
     const { schedule, scope } = job;
     const last = await this.#lastStart(scope, schedule.mode);
-    if (last === undefined || last + schedule.everyMs <= this.#options.clock.now()) return true;
+    const now = this.#options.clock.now();
+    if (last === undefined || last + schedule.everyMs <= now) return true;
+    // It began in the future: the clock was set back since, by more than the clocks of two machines differ.
+    if (last > now + LOOK_MS) return true;
     job.nextAt = this.#after(last, schedule);
     return false;
   }
@@ -224,4 +231,9 @@ export class Scheduler {
   #after(lastStart: number, { everyMs }: Schedule): number {
     return lastStart + everyMs * (1 + JITTER * this.#options.random());
   }
+}
+
+/** The longest wait between two passes; a pause that lasts longer is looked at again by then. */
+function longest({ everyMs }: Schedule): number {
+  return everyMs * (1 + JITTER);
 }

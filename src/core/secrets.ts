@@ -4,21 +4,25 @@
  * @module
  */
 
-/** Beside the objects and not in them: neither their types nor a logger that goes deep show what they keep. */
-const kept = new WeakMap<object, readonly string[]>();
+/**
+ * Under which an object says what it keeps secret, when it is asked. A symbol and a function, so that no logger that goes
+ * deep shows it, while a proxy or a copy of the object (`{ ...source, name }`) still has it; so does what another copy of
+ * this package made.
+ */
+const SECRETS = Symbol.for("trueup.secrets");
 
 /**
  * Notes what an object of the configuration (a signature scheme, a source, a store) keeps secret, so that whatever is
  * told can be freed of it. @returns the object
  */
 export function keepSecrets<Owner extends object>(owner: Owner, secrets: readonly string[]): Owner {
-  kept.set(owner, secrets);
-  return owner;
+  return Object.defineProperty(owner, SECRETS, { value: () => secrets, enumerable: true });
 }
 
 /** What {@link keepSecrets} was told of it. */
 export function secretsOf(owner: unknown): readonly string[] {
-  return typeof owner === "object" && owner !== null ? (kept.get(owner) ?? []) : [];
+  if (typeof owner !== "object" || owner === null) return [];
+  return (owner as { readonly [SECRETS]?: () => readonly string[] })[SECRETS]?.() ?? [];
 }
 
 /** Takes secrets out of a text. */

@@ -121,6 +121,20 @@ describe("a schedule", () => {
     await stop();
   });
 
+  test("should go on in time after the wall clock was set back by a day", async () => {
+    const { clock, runs, scheduler, stop, world } = setup();
+    scheduler.start();
+    await clock.advance(MINUTE);
+    clock.setWallClock(clock.now() - 24 * 60 * MINUTE);
+    world.connections = ["default", "acme"];
+    await clock.advance(2 * MINUTE);
+    expect(runs.map(({ connection }) => connection)).toEqual(["default", "acme"]);
+    await clock.advance(17 * MINUTE);
+    const afterwards = runs.slice(2).map(({ connection }) => connection);
+    expect(new Set(afterwards)).toEqual(new Set(["default", "acme"]));
+    await stop();
+  });
+
   test("should go on at once with a pass that was interrupted", async () => {
     const { clock, complete, runs, scheduler, stop, store } = setup();
     complete(scopeOf("default"), "incremental", -1);

@@ -232,7 +232,7 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "what another process ran runs again",
-        `    if (last === undefined || last + schedule.everyMs <= this.#options.clock.now()) return true;`,
+        `    if (last === undefined || last + schedule.everyMs <= now) return true;`,
         `    if (last !== null) return true;`,
         "I10",
       ],
