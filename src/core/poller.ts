@@ -11,6 +11,7 @@ import { sleep } from "./clock.ts";
 import { Deadlines } from "./deadline.ts";
 import { invalidOption } from "./errors.ts";
 import { Feed, type FeedParts } from "./feed.ts";
+import type { AnyProvider } from "./provider.ts";
 import { pollDefinition, type PollDefinition } from "./poll-source.ts";
 import { asError } from "./retry.ts";
 import { ScopeLocks } from "./scope-lock.ts";
@@ -172,13 +173,20 @@ export class Poller implements Source {
 /** The sources as they are run: poll sources with what they need from the engine. @throws TrueupError `OPTION_INVALID` */
 export function withPollers(
   sources: readonly Source[],
-  providers: ReadonlyMap<string, unknown>,
+  providers: ReadonlyMap<string, AnyProvider>,
   parts: PollerParts,
 ): { readonly sources: readonly Source[]; readonly pollers: readonly Poller[] } {
   const pollers = new Map<string, Poller>();
   const runnable = sources.map((source) => {
     const definition = pollDefinition(source);
-    if (definition === undefined) return source;
+    if (definition === undefined) {
+      // Its messages would come again and again, and never be read.
+      if (source.provider !== undefined && providers.get(source.provider)?.webhook === undefined)
+        throw invalidOption(
+          `source "${source.name}": no provider named ${JSON.stringify(source.provider)} has a \`webhook\` to read messages with`,
+        );
+      return source;
+    }
     const { name, provider } = definition;
     if (!providers.has(provider))
       throw invalidOption(`pollSource: no provider is named ${JSON.stringify(provider)}`);

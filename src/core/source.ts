@@ -102,6 +102,8 @@ export interface SourceEnvironment {
 /** A long-running source. The life of the promise is the life of the source. */
 export interface Source {
   readonly name: string;
+  /** The provider whose `webhook` reads what is delivered raw. An engine that has none such refuses the source. */
+  readonly provider?: string | undefined;
   /**
    * Runs until the signal aborts. A rejection is reported, and the source is started again with backoff.
    * @param environment the engine's time and chance; absent where somebody other than an engine runs the source

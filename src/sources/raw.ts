@@ -4,7 +4,7 @@
  * @module
  */
 
-import { TrueupError } from "../core/errors.ts";
+import { invalidOption, TrueupError } from "../core/errors.ts";
 import type { MaybePromise } from "../core/maybe-promise.ts";
 import type { ToldScope } from "../core/failure.ts";
 import type { Hooks } from "../core/hooks.ts";
@@ -13,6 +13,7 @@ import { secretsOf } from "../core/secrets.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
 import { authenticate, verifierList } from "./webhook/authenticate.ts";
 import { connectionIdText } from "./webhook/delivery.ts";
+import { checkedEvents, DEFAULT_MAX_BODY_BYTES } from "./webhook/events.ts";
 
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
@@ -25,27 +26,40 @@ export interface RawReader {
   readonly hooks?: Hooks | undefined;
 }
 
+/** Whose a delivery is. Where it is to be verified, nothing has proved that yet. */
+export interface Owner {
+  readonly provider: AnyProvider;
+  readonly webhook: NonNullable<AnyProvider["webhook"]>;
+  readonly connection: Connection;
+}
+
 /**
  * @returns `undefined` for a delivery of a connection that nobody knows
- * @throws SignatureError where it is to be verified and is not genuine; `EVENTS_FAILED` where it cannot be understood
+ * @throws TrueupError `EVENTS_FAILED` where it cannot be understood; `OPTION_INVALID` for a provider that reads none
  */
-export async function readRaw(raw: RawDelivery, reader: RawReader): Promise<EventDelivery | undefined> {
+export async function ownerOf(raw: RawDelivery, reader: RawReader): Promise<Owner | undefined> {
   const { delivery } = raw;
   const provider = reader.provider(raw.provider);
   const webhook = provider?.webhook;
-  if (provider === undefined || webhook === undefined) {
-    throw new TrueupError(
-      "OPTION_INVALID",
-      `no provider named "${raw.provider}" has a \`webhook\` to read deliveries with`,
-    );
-  }
+  if (provider === undefined || webhook === undefined) throw noReader(raw.provider);
   const id =
     raw.connection ??
     (webhook.connection === undefined
       ? "default"
       : connectionIdText(await asking(provider.name, "connection", () => webhook.connection?.(delivery))));
   const connection = id === undefined ? undefined : await reader.findConnection(provider.name, id);
-  if (connection === undefined) return undefined;
+  return connection === undefined ? undefined : { provider, webhook, connection };
+}
+
+/** Of a queue's messages that no provider reads. */
+function noReader(provider: string): TrueupError<"OPTION_INVALID"> {
+  return invalidOption(`no provider named "${provider}" has a \`webhook\` to read deliveries with`);
+}
+
+/** @throws SignatureError where it is to be verified and is not genuine; `EVENTS_FAILED` where it cannot be understood */
+export async function readRaw(raw: RawDelivery, owner: Owner, reader: RawReader): Promise<EventDelivery> {
+  const { delivery } = raw;
+  const { connection, provider, webhook } = owner;
   let deliveryId = delivery.id;
   if (raw.verify) {
     const verify: unknown =
@@ -54,19 +68,19 @@ export async function readRaw(raw: RawDelivery, reader: RawReader): Promise<Even
     reader.learn?.(provider.name, connection.id, verifiers.flatMap(secretsOf));
     deliveryId = (await authenticate(delivery, verifiers)) ?? deliveryId;
   }
-  const common = {
+  const events = await asking(provider.name, "events", async () => {
+    const found: unknown = await webhook.events(delivery);
+    // A queue may be let carry larger bodies than the webhook.
+    return checkedEvents(found, Math.max(DEFAULT_MAX_BODY_BYTES, delivery.body.byteLength));
+  });
+  return {
     provider: provider.name,
     connection: connection.id,
     origin: "queue",
     deliveryId,
     receivedAt: delivery.receivedAt,
-  } as const;
-  const events = await asking(provider.name, "events", async () => {
-    const found: unknown = await webhook.events(delivery);
-    if (!Array.isArray(found)) throw new TypeError("`events` must return an array");
-    return found as EventDelivery["events"];
-  });
-  return { ...common, events };
+    events,
+  };
 }
 
 /** Runs code of the adapter's. What it cannot read now, it cannot read later. */

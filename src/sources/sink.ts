@@ -8,7 +8,7 @@ import { TrueupError } from "../core/errors.ts";
 import type { ToldScope } from "../core/failure.ts";
 import { asError } from "../core/retry.ts";
 import type { EventDelivery, Outcome, RawDelivery, Sink } from "../core/source.ts";
-import { readRaw, type RawReader } from "./raw.ts";
+import { ownerOf, readRaw, type RawReader } from "./raw.ts";
 import { refusalCode, statusOf } from "./webhook/answer.ts";
 
 const NOTHING = { accepted: 0, duplicates: 0, ignored: 0 } as const;
@@ -25,25 +25,43 @@ const HOPELESS: ReadonlySet<string> = new Set([
 ]);
 
 export function createSink(accept: (delivery: EventDelivery) => Promise<Outcome>, reader: RawReader): Sink {
-  const one = async (delivery: EventDelivery | RawDelivery): Promise<Outcome> => {
-    let reading = !("events" in delivery);
+  const one = async (given: EventDelivery | RawDelivery): Promise<Outcome> => {
+    const { provider } = given;
+    let { connection } = given;
+    let reading = !("events" in given);
     try {
-      const read = "events" in delivery ? delivery : await readRaw(delivery, reader);
+      let delivery: EventDelivery;
+      if ("events" in given) delivery = given;
+      else {
+        // Whose it is comes first: what goes wrong with it then is counted for them, and told without their secrets.
+        const owner = await ownerOf(given, reader);
+        connection = owner?.connection.id;
+        if (owner === undefined) {
+          tellRefused(reader, { provider }, 200, "CONNECTION_UNKNOWN");
+          return { status: "ignored", ...NOTHING, ignored: 1 };
+        }
+        delivery = await readRaw(given, owner, reader);
+      }
       reading = false;
-      if (read !== undefined) return await accept(read);
-      tellRefused(reader, { provider: delivery.provider }, 200, "CONNECTION_UNKNOWN");
-      return { status: "ignored", ...NOTHING, ignored: 1 };
+      return await accept(delivery);
     } catch (thrown) {
       const failure = asError(thrown);
       const hopeless = failure instanceof TrueupError && HOPELESS.has((failure as TrueupError).code);
-      const { provider, connection } = delivery;
       const error = reader.tell?.(failure, { provider, connection: connection ?? "default" }) ?? failure;
       // What fails later is told by whom it fails at.
-      if (reading) tellRefused(reader, delivery, statusOf(refusalCode(error)), refusalCode(error), error);
+      if (reading) {
+        tellRefused(
+          reader,
+          { provider, connection },
+          statusOf(refusalCode(error)),
+          refusalCode(error),
+          error,
+        );
+      }
       // What is to be tried again for a fault of ours would be tried for ever in silence.
       if (reading && !hopeless) {
-        const during = `reading a message of provider "${delivery.provider}"`;
-        reader.hooks?.emit("error", { error, during, scope: { provider } });
+        const during = `reading a message of provider "${provider}"`;
+        reader.hooks?.emit("error", { error, during, scope: { provider, connection } });
       }
       return hopeless
         ? { status: "rejected", ...NOTHING, error }

@@ -60,6 +60,7 @@ interface Stream {
 }
 
 const QUEUE = "/queues/cons_1/";
+const ACTIONS = ["ack", "nack", "reject"] as const;
 
 /**
  * @example
@@ -77,8 +78,9 @@ export class FakeHooque {
   readonly acked: string[] = [];
   /** Asked for each request before it is obeyed: returns a fault, or nothing. */
   fault: (request: FakeHooqueRequest) => FakeHooqueFault | undefined = () => undefined;
-  /** Shapes the metadata of a delivery before it is sent. */
-  meta: (meta: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>> = (meta) => meta;
+  /** Shapes the metadata of a delivery before it is sent. `undefined` leaves it out: then only `Link` has the actions. */
+  meta: (meta: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>> | undefined = (meta) =>
+    meta;
   readonly #options: FakeHooqueOptions;
   readonly #clock: Clock;
   readonly #kept = new Map<string, Kept>();
@@ -203,11 +205,12 @@ export class FakeHooque {
   #next(response: ServerResponse): number | undefined {
     const message = this.#take();
     if (message === undefined) return 204;
-    const type = { "content-type": "application/json" };
+    const meta = this.#metaOf(message);
     response.writeHead(200, {
-      ...type,
+      "content-type": "application/json",
       ...message.headers,
-      "x-hooque-meta": JSON.stringify(this.#metaOf(message)),
+      link: ACTIONS.map((action) => `<${actionUrl(action, message)}>; rel="${action}"`).join(", "),
+      ...(meta === undefined ? undefined : { "x-hooque-meta": JSON.stringify(meta) }),
     });
     response.end(message.payload);
     return undefined;
@@ -272,17 +275,15 @@ export class FakeHooque {
     return deliveryId !== undefined && heldUntil > this.#clock.monotonic();
   }
 
-  #metaOf({ attempts, deliveryId, messageId }: Kept): Readonly<Record<string, unknown>> {
-    const url = (action: string) => `${QUEUE}${action}/${deliveryId}?attempt=${attempts}`;
-    return this.meta({
-      messageId,
-      deliveryId,
-      attempts,
-      ackUrl: url("ack"),
-      nackUrl: url("nack"),
-      rejectUrl: url("reject"),
-    });
+  #metaOf(kept: Kept): Readonly<Record<string, unknown>> | undefined {
+    const { attempts, deliveryId, messageId } = kept;
+    const [ackUrl, nackUrl, rejectUrl] = ACTIONS.map((action) => actionUrl(action, kept));
+    return this.meta({ messageId, deliveryId, attempts, ackUrl, nackUrl, rejectUrl });
   }
+}
+
+function actionUrl(action: string, { attempts, deliveryId }: Kept): string {
+  return `${QUEUE}${action}/${deliveryId}?attempt=${attempts}`;
 }
 
 function snapshot({ attempts, headers, messageId, payload }: Kept): FakeHooqueMessage {

@@ -4,21 +4,22 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type EngineOptions, keyvStore, SyncEngine } from "trueup";
+import { type EngineOptions, keyvStore, SyncEngine, type WebhookDelivery } from "trueup";
 import { hooqueSource, type HooqueSourceOptions } from "trueup/hooque";
 import { sqliteStore } from "trueup/sqlite";
 import { FakeHooque, type FakeHooqueOptions } from "trueup/testing";
 import { sleep, systemClock } from "../../src/core/clock.ts";
-import { gate, notesProvider, SECRET, World } from "./world.ts";
+import { gate, type NotesDefinition, notesProvider, SECRET, World } from "./world.ts";
 
 interface Setup {
   readonly store?: EngineOptions["store"];
   readonly source?: Partial<HooqueSourceOptions>;
   readonly fake?: FakeHooqueOptions;
   readonly ackTimeoutMs?: number;
+  readonly webhook?: NotesDefinition["webhook"];
 }
 
-async function setup({ ackTimeoutMs, fake, source, store }: Setup = {}) {
+async function setup({ ackTimeoutMs, fake, source, store, webhook = {} }: Setup = {}) {
   const world = new World();
   for (let i = 0; i < 10; i += 1) world.put(`n${i}`, `text ${i}`);
   const hooque = new FakeHooque(fake);
@@ -30,9 +31,15 @@ async function setup({ ackTimeoutMs, fake, source, store }: Setup = {}) {
   const told: { name: string; event: object }[] = [];
   const start = async (onHandle: (id: string) => unknown = () => {}) => {
     const engine = new SyncEngine({
-      providers: [notesProvider(world, {}, ackTimeoutMs === undefined ? {} : { ackTimeoutMs })],
+      providers: [
+        notesProvider(world, {}, { webhook, ...(ackTimeoutMs === undefined ? {} : { ackTimeoutMs }) }),
+      ],
       store: store ?? sqliteStore({ path }),
       sources: [hooqueSource({ provider: "notes", url, token: hooque.token, maxIdleMs: 100, ...source })],
+      connections: {
+        get: async (_provider, id) => ({ id, credentials: undefined }),
+        list: async () => ["default"],
+      },
       logger: { debug() {}, info() {}, warn() {}, error() {} },
     });
     engines.push(engine as unknown as SyncEngine);
@@ -51,8 +58,8 @@ async function setup({ ackTimeoutMs, fake, source, store }: Setup = {}) {
     await hooque.close();
     rmSync(directory, { recursive: true });
   });
-  const until = async (what: string, holds: () => boolean) => {
-    for (let looks = 0; !holds(); looks += 1) {
+  const until = async (what: string, holds: () => boolean | Promise<boolean>) => {
+    for (let looks = 0; !(await holds()); looks += 1) {
       if (looks > 1_000) throw new Error(`waited in vain: ${what}`);
       await sleep(systemClock, 10);
     }
@@ -168,6 +175,39 @@ describe("a queue's message", () => {
     await at.until("it should be acked", () => at.hooque.acked.length === 1);
   });
 
+  test("should count for its connection: when it came, what it brought, and that it was not genuine", async () => {
+    const connection = (delivery: WebhookDelivery) => delivery.header("x-account");
+    const at = await setup({ source: { verify: true }, webhook: { connection } });
+    const send = (account: string, secret: string) => {
+      const body = JSON.stringify(message("n1"));
+      const signature = createHmac("sha256", secret).update(body).digest("hex");
+      at.hooque.send(body, { "x-account": account, "x-signature": signature });
+    };
+    send("acme", SECRET);
+    send("globex", SECRET);
+    send("globex", "another");
+    const engine = await at.start();
+    await at.until("all should be settled", () => at.hooque.remaining === 0);
+    const of = async (name: string) =>
+      (await engine.status()).deliveries.find(({ connection: one }) => one === name);
+    await at.until("both should be handled", async () => {
+      const shares = [(await of("acme"))?.shares, (await of("globex"))?.shares];
+      return !shares.includes(undefined);
+    });
+    for (const [name, signatureFailures] of [
+      ["acme", 0],
+      ["globex", 1],
+    ] as const) {
+      expect(await of(name)).toMatchObject({
+        signatureFailures,
+        lastEvent: { webhook: undefined, queue: expect.any(Number) },
+        eventsPerHour: { webhook: 0, queue: 1, poll: 0 },
+        changes: { webhook: 0, queue: 1, poll: 0, reconcile: 0 },
+        shares: { webhook: 0, queue: 1, poll: 0, reconcile: 0 },
+      });
+    }
+  });
+
   test("should stay in the queue while the store is full, and be taken once there is room", async () => {
     const store = keyvStore(undefined, { maxPendingObjects: 1 });
     const at = await setup({ store, ackTimeoutMs: 60_000, source: { visibilityTimeoutMs: 1_000 } });
@@ -184,6 +224,19 @@ describe("a queue's message", () => {
     await at.until("all should be taken", () => at.hooque.remaining === 0);
     expect(at.handled.toSorted()).toEqual(["n0", "n1", "n2"]);
     expect(at.hooque.deadLetters).toEqual([]);
+  });
+});
+
+describe("a queue's source", () => {
+  test.each([
+    ["nobody defined", "other", {}],
+    ["reads no messages", "notes", { webhook: undefined }],
+  ])("should be refused for a provider that %s", (_, name, without) => {
+    const source = hooqueSource({ provider: name, url: "http://hooque.example/queues/1/next", token: "t" });
+    const provider = { ...notesProvider(new World()), ...without };
+    expect(() => new SyncEngine({ providers: [provider], sources: [source] })).toThrow(
+      expect.objectContaining({ code: "OPTION_INVALID", message: expect.stringContaining(`"${name}"`) }),
+    );
   });
 });
 

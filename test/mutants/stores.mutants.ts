@@ -90,8 +90,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a duplicate is accepted",
     file: "src/stores/sqlite/append.ts",
-    original: `dedupeKey !== undefined && !this.#ledger.add(turn, row.n, dedupeKey)`,
-    replacement: `dedupeKey !== undefined && !this.#ledger.add(turn, row.n, dedupeKey) && row.n < 0`,
+    original: `key !== null && this.#ledger.has(row.n, row, key)`,
+    replacement: `key !== null && this.#ledger.has(row.n, row, key) && row.n < 0`,
     guards: "I9",
     killedBy: SQLITE,
   },
@@ -172,8 +172,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "the ledger is swept too early",
     file: "src/stores/sqlite/ledger.ts",
-    original: `if (page === undefined || page.at > expired) return false;`,
-    replacement: `if (page === undefined) return false;`,
+    original: `if (arrival === undefined || arrival.at > expired) return false;`,
+    replacement: `if (arrival === undefined) return false;`,
     guards: "I9",
     killedBy: SQLITE,
   },

@@ -1,3 +1,5 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, it, onTestFinished, test, vi } from "vitest";
 import { hooqueSource, type HooqueSourceOptions } from "trueup/hooque";
 import { FakeHooque, type FakeHooqueOptions, TestClock, testSource } from "trueup/testing";
@@ -57,6 +59,24 @@ async function setup({ become = () => accepted, clock = systemClock, fake, sourc
   };
   onTestFinished(() => stop.abort());
   return { hooque, run, seen, stop, told, url };
+}
+
+/** A server that answers everything alike. */
+async function answering(status: number, headers: Readonly<Record<string, string>>) {
+  const requests: (string | undefined)[] = [];
+  const server = createServer((request, response) => {
+    requests.push(request.headers.authorization);
+    response.writeHead(status, headers).end("{}");
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => server.close().closeAllConnections());
+  return { requests, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/q/next` };
+}
+
+/** Consumes until that fails. */
+function runOnce(url: string, mode: "pull" | "stream" = "pull"): Promise<void> {
+  const source = hooqueSource({ provider: "crm", url, token: "hq_tok", pullers: 1, mode });
+  return source.run(async () => [accepted], new AbortController().signal);
 }
 
 describe.each(["pull", "stream"] as const)("in mode %s", (mode) => {
@@ -227,6 +247,51 @@ describe("pulling", () => {
     at.hooque.send({});
     expect(await rejection(at.run())).toMatchObject({ code: "RESPONSE_INVALID" });
   });
+
+  test.each([
+    ["is not JSON", { "x-hooque-meta": "{" }],
+    ["is missing, and so are links", {}],
+    ["is missing, and not all links are there", { link: '</q/ack/1>; rel="ack"' }],
+  ])("should refuse metadata that %s", async (_, headers) => {
+    const { url } = await answering(200, headers);
+    expect(await rejection(runOnce(url))).toMatchObject({ code: "RESPONSE_INVALID" });
+  });
+
+  test.each([
+    ["ack", accepted],
+    ["reject", { ...accepted, status: "rejected" as const }],
+  ])("should %s by the links where metadata is missing", async (action, outcome) => {
+    const at = await setup({ become: () => outcome });
+    at.hooque.meta = () => undefined;
+    at.hooque.send({ id: 1 });
+    void at.run();
+    await until("it should be settled", () => at.hooque.remaining === 0);
+    expect([at.hooque.acked.length, at.hooque.deadLetters.length]).toEqual(
+      action === "ack" ? [1, 0] : [0, 1],
+    );
+    const settled = at.hooque.requests.find(({ method }) => method === "POST");
+    expect(settled).toMatchObject({ authorization: `Bearer ${at.hooque.token}` });
+    expect(settled?.path).toMatch(new RegExp(`/${action}/del_\\d+\\?attempt=1$`));
+  });
+
+  test("should send no token to a link at another origin", async () => {
+    const elsewhere = await answering(200, {});
+    const links = ["ack", "nack", "reject"].map((rel) => `<${elsewhere.url}/${rel}>; rel="${rel}"`);
+    const { url } = await answering(200, { link: links.join(", ") });
+    expect(await rejection(runOnce(url))).toMatchObject({ code: "PATH_REFUSED" });
+    expect(elsewhere.requests).toEqual([]);
+  });
+});
+
+describe.each(["pull", "stream"] as const)("a redirect, in mode %s", (mode) => {
+  test("should not be followed: the token is for one origin only", async () => {
+    const elsewhere = await answering(200, { "x-hooque-meta": "{}" });
+    const { requests, url } = await answering(307, { location: elsewhere.url });
+    const error = await rejection(runOnce(url, mode));
+    expect(error).toMatchObject({ code: "HTTP_STATUS", status: 307 });
+    expect(requests[0]).toBe("Bearer hq_tok");
+    expect(elsewhere.requests).toEqual([]);
+  });
 });
 
 describe("streaming", () => {
@@ -273,6 +338,28 @@ describe("streaming", () => {
     at.hooque.send("x".repeat(200_000));
     expect(await rejection(at.run())).toMatchObject({ code: "BODY_TOO_LARGE" });
   });
+});
+
+test("should not let a webhook's sender say whose it is, which delivery, or when it came", async () => {
+  const now = 1_700_000_000_000;
+  const at = await setup({ clock: { ...systemClock, now: () => now } });
+  const id = at.hooque.send(
+    {},
+    {
+      "trueup-connection": "victim",
+      "trueup-delivery-id": "seen-before",
+      "trueup-received-at": "1",
+      "trueup-url": "https://victim.example/",
+      "x-event": "contact.updated",
+    },
+  );
+  void at.run();
+  await until("it should come", () => at.seen.length === 1);
+  const { connection, delivery } = at.seen[0]!;
+  expect(delivery.header("x-event")).toBe("contact.updated");
+  expect(delivery).toMatchObject({ id, receivedAt: now, url: "" });
+  expect(connection).toBeUndefined();
+  expect(delivery.header("trueup-connection")).toBeUndefined();
 });
 
 describe("options", () => {

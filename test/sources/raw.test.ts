@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { TrueupError } from "../../src/core/errors.ts";
 import { defineProvider, type WebhookDefinition } from "../../src/core/provider.ts";
 import { defineResource } from "../../src/core/resource.ts";
 import type { EventDelivery, Outcome, WebhookDelivery } from "../../src/core/source.ts";
@@ -41,6 +42,10 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
         if (id === "down") throw new Error("the accounts cannot be looked up");
         return id === "nobody" ? undefined : { id, credentials: undefined };
       },
+      tell: (error, { connection }) => {
+        error.message = error.message.replace("hunter2", `[${connection}'s]`);
+        return error;
+      },
       hooks,
     },
   );
@@ -58,6 +63,15 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
 }
 
 describe("a queue's message", () => {
+  test("should be rejected with more events than a body can really have (I10)", async () => {
+    const events = (count: number) => () =>
+      Array.from({ length: count }, () => ({ resource: "contact", objectId: "c_1" }));
+    const { accepted, outcome } = await put({ events: events(10_487) });
+    expect(outcome).toMatchObject({ status: "rejected", error: { code: "EVENT_INVALID" } });
+    expect(accepted).toEqual([]);
+    expect((await put({ events: events(10_486) })).accepted, "control").toHaveLength(1);
+  });
+
   test("should be read as the provider's webhook would read it", async () => {
     const { accepted, asked, outcome } = await put({});
     expect(outcome).toBe(ACCEPTED);
@@ -100,6 +114,19 @@ describe("a queue's message", () => {
     const ours = await put({ connection: () => "down" });
     expect(ours.outcome?.status).toBe("retry");
     expect(ours.told.error).toMatchObject([{ error: { message: "the accounts cannot be looked up" } }]);
+  });
+
+  test("that is not genuine should be counted for its connection, and tell nothing that is secret of it", async () => {
+    const verify = () => ({
+      verify: () => {
+        throw new TrueupError("HEADER_REPEATED", "the scheme was given hunter2, and a header twice");
+      },
+    });
+    const refused = await put({ connection: () => "acme", verify }, { verify: true });
+    expect(refused.told["delivery.refused"]).toMatchObject([{ connection: "acme", code: "HEADER_REPEATED" }]);
+    expect(refused.outcome?.error?.message).toBe("the scheme was given [acme's], and a header twice");
+    const whose = await put({ connection: () => ({}) as never }, { verify: true });
+    expect(whose.told["delivery.refused"]).toMatchObject([{ connection: undefined }]);
   });
 
   test("should be rejected where it is to be verified and is not signed", async () => {

@@ -11,7 +11,7 @@ import { type Answer, exchange } from "../../http/exchange.ts";
 import type { Target } from "../../http/path.ts";
 import { clampPause, retryAfterMs } from "../../http/rate-headers.ts";
 import type { Nack } from "../queue/driver.ts";
-import { type HooqueMessage, payloadHeaders, readMetaHeader } from "./message.ts";
+import { type HooqueMessage, payloadHeaders, readMetaHeaders } from "./message.ts";
 
 const SETTLE_TIMEOUT_MS = 10_000;
 const NEXT_TIMEOUT_MS = 60_000;
@@ -58,7 +58,7 @@ export class HooqueClient {
       return undefined;
     }
     if (answer.status !== 200) throw refusal(answer.status, "GET", url);
-    const meta = readMetaHeader(answer.headers["x-hooque-meta"], url);
+    const meta = readMetaHeaders(answer.headers, url);
     return {
       id: meta.messageId,
       attempt: meta.attempts,

@@ -6,11 +6,14 @@
 
 import { TrueupError } from "../../core/errors.ts";
 import { parseJson } from "../../http/json.ts";
+import { parseLinkHeader } from "../../http/link-header.ts";
 import { isUsableId } from "../webhook/delivery.ts";
 import type { MessageHeaders, QueueMessage } from "../queue/driver.ts";
+import { ENVELOPE_PREFIX } from "../queue/envelope.ts";
 
 export interface HooqueMeta {
-  readonly messageId: string;
+  /** Links alone do not say it: then events are known by their own ids only. */
+  readonly messageId: string | undefined;
   readonly attempts: number | undefined;
   readonly ackUrl: URL;
   readonly nackUrl: URL;
@@ -39,9 +42,10 @@ export function readMeta(value: unknown, queue: URL): HooqueMeta {
   };
 }
 
-/** @throws as {@link readMeta} */
-export function readMetaHeader(text: string | undefined, queue: URL): HooqueMeta {
-  if (text === undefined) throw invalid("it is missing");
+/** Of an answer: `X-Hooque-Meta`, or its `Link` where that is missing. @throws as {@link readMeta} */
+export function readMetaHeaders(headers: Readonly<Record<string, string>>, queue: URL): HooqueMeta {
+  const text = headers["x-hooque-meta"];
+  if (text === undefined) return readLinks(headers["link"], queue);
   let value: unknown;
   try {
     value = parseJson(text);
@@ -49,6 +53,20 @@ export function readMetaHeader(text: string | undefined, queue: URL): HooqueMeta
     throw invalid("it is not JSON");
   }
   return readMeta(value, queue);
+}
+
+function readLinks(text: string | undefined, queue: URL): HooqueMeta {
+  if (text === undefined) throw invalid("it is missing");
+  const links = parseLinkHeader(text);
+  const url = (action: string) =>
+    actionUrl(links.find(({ rel }) => rel.includes(action))?.target, `${action}Url`, queue);
+  return {
+    messageId: undefined,
+    attempts: undefined,
+    ackUrl: url("ack"),
+    nackUrl: url("nack"),
+    rejectUrl: url("reject"),
+  };
 }
 
 /** The token is sent there: whoever answers must not be able to say where to. */
@@ -80,9 +98,14 @@ const ANSWERS_OWN = new Set([
   "vary",
 ]);
 
+/** Prefixes of headers that say what became of a webhook on its way. Its sender, who is anybody, must not write them. */
+const ENVELOPES = ["x-hooque-", ENVELOPE_PREFIX];
+
 export function payloadHeaders(headers: Readonly<Record<string, string>>): MessageHeaders {
   return new Map(
-    Object.entries(headers).filter(([name]) => !ANSWERS_OWN.has(name) && !name.startsWith("x-hooque-")),
+    Object.entries(headers).filter(
+      ([name]) => !ANSWERS_OWN.has(name) && !ENVELOPES.some((prefix) => name.startsWith(prefix)),
+    ),
   );
 }
 

@@ -172,6 +172,7 @@ export class Consumer {
     const code = refusalCode(error);
     this.#options.environment.emit("delivery.refused", {
       provider: this.#options.settings.provider,
+      connection: this.#options.settings.connection,
       status: error.code === "ATTEMPTS_EXHAUSTED" ? 400 : statusOf(code),
       code: error.code,
       error,

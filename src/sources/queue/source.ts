@@ -29,6 +29,7 @@ export function queueSource(
   const settings = queueSettings(options, defaults);
   return {
     name: options.name ?? name,
+    provider: settings.provider,
     run: (sink, signal, environment = OWN_ENVIRONMENT) =>
       new Consumer({ name: options.name ?? name, driver, settings, environment, sink }).run(signal),
   };

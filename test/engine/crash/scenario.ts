@@ -66,7 +66,7 @@ export class Scenario implements AsyncDisposable {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  service(aim?: Aim, leaseMs = 30_000): Service {
+  service(aim?: Aim, leaseMs = this.#kind.leaseMs ?? 30_000): Service {
     const { path, copy } = this.#place!;
     const service = new Service({
       store: this.#store,
@@ -108,8 +108,8 @@ export class Scenario implements AsyncDisposable {
   async dieAtRandom(): Promise<void> {
     this.trace.push("at random");
     const service = this.service();
-    // Some die while they recover.
-    if (this.#random() < 0.7) await this.#recover(service);
+    // Some die while they recover; the first one lives long enough to make the tables that are looked at.
+    if (this.kills === 0 || this.#random() < 0.7) await this.#recover(service);
     const stirring = this.#stir(service, this.#random() < 0.4);
     await new Promise((resolve) => void setTimeout(resolve, this.#random() * 60));
     await service.kill();

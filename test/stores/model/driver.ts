@@ -180,7 +180,7 @@ export class Driver<Tx> {
     await this.#expectEnded();
   }
 
-  /** The process of a worker ends, or those of all; others take its place. */
+  /** The process of a worker ends (which may be another's too), or those of all; others take its place. */
   async #crash(index: number, all: boolean): Promise<void> {
     const { door: chosen } = this.workers[index % this.workers.length]!;
     const doors = all ? [...this.doors] : [chosen];
