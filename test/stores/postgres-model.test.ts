@@ -27,7 +27,7 @@ describeWith("postgres")("postgresStore", () => {
       return open();
     },
     reopen: open,
-    runs: 30, // over the network, and each looks at everything
+    runs: 20, // over the network, and each looks at everything
     transaction: {
       write: async (tx, line) => void (await tx.query(`INSERT INTO ${lines} VALUES ($1)`, [line])),
       read: async () => (await schemas.query(`SELECT text FROM ${lines}`)).map((row) => String(row["text"])),

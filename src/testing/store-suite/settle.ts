@@ -79,6 +79,21 @@ export const settleTopic: Topic = {
       assert.equal(await store.countPresent(SCOPE), 0);
     });
 
+    it("should settle a lease once, whatever else of its object comes between", async ({
+      store,
+      work,
+      clock,
+    }) => {
+      const session = await work();
+      await appendIds(store, ["a"]);
+      const before = await claimOnly(session);
+      await session.settle([retry(before, clock.now())]);
+      const claim = await claimOnly(session);
+      await appendIds(store, ["a"]);
+      const outcomes = await session.settle([done(claim), done(before), done(claim)]);
+      assert.deepEqual(outcomes, ["dirty", "lost", "lost"]);
+    });
+
     it("should leave an object without an entry that is done with `null`", async ({ store, work }) => {
       const session = await work();
       await appendIds(store, ["a", "b"]);

@@ -7,7 +7,7 @@ import { rounds, type Operation } from "./operations.ts";
 const RUNS = Number(process.env["TRUEUP_MODEL_RUNS"]);
 const SEED = Number(process.env["TRUEUP_MODEL_SEED"] ?? 1);
 
-/** For one run, which takes well under a second. */
+/** For one run. */
 const PATIENCE_MS = 10_000;
 
 /** Draws runs of operations, and compares all that the store answers with the model of its contract. */
@@ -23,7 +23,7 @@ export function testAgainstModel<Tx>(name: string, options: ModelOptions<Tx>): v
         endOnFailure: process.env["TRUEUP_MODEL_RAW"] !== undefined,
       });
     },
-    60_000 + numRuns * 1_000,
+    60_000 + numRuns * 3_000,
   );
 }
 
