@@ -38,7 +38,12 @@ export class Subscription {
   }
 
   #subscribe(): RedisClient {
-    const subscriber = this.#client.duplicate();
+    // By itself a client subscribes again before it says that it is ready, and nobody catches what comes of it: where the
+    // connection is gone by then, that would end the process. (A cluster's catches it.)
+    const single: { duplicate(override: { autoResubscribe: false }): RedisClient } = this.#client;
+    const subscriber = this.#client.isCluster
+      ? this.#client.duplicate()
+      : single.duplicate({ autoResubscribe: false });
     const tell = () => {
       for (const listener of this.#listeners) listener();
     };

@@ -25,7 +25,7 @@ export interface ClusterConfig {
 
 export type ClusterAsk = { readonly ask: "drain" | "retire" };
 
-export type ClusterTold = "listening" | "working" | "silent" | "sent" | "error" | "pass";
+export type ClusterTold = "listening" | "working" | "silent" | "sent" | "pass";
 
 export interface ToldPass {
   readonly end: "complete" | "incomplete" | "failed";

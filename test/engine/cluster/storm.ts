@@ -106,33 +106,20 @@ export class Storm implements AsyncDisposable {
       const sleeper = this.#any();
       this.#asleep.set(sleeper, this.#sleep(sleeper));
     },
-    cut: async () => {
-      const over = this.cluster.witness.silent();
-      await this.cluster.options.server.cut(this.#random);
-      over();
-    },
-    break: async () => {
-      const over = this.cluster.witness.silent();
-      this.cluster.cutProxy();
-      over();
-      await Promise.resolve();
-    },
+    cut: () => this.cluster.options.server.cut(this.#random),
+    break: () => Promise.resolve(this.cluster.cutProxy()),
     restart: async () => {
       const { server } = this.cluster.options;
-      const over = this.cluster.witness.silent();
       await server.crash();
       await wait(this.#random() * 1.5 * this.cluster.options.leaseMs);
       await server.start();
-      over();
     },
   };
 
   async #sleep(sleeper: Member): Promise<void> {
-    const over = this.cluster.witness.silent(sleeper.number);
     sleeper.signal("SIGSTOP");
     await wait(1.6 * this.cluster.options.leaseMs);
     sleeper.signal("SIGCONT");
-    over();
     this.#asleep.delete(sleeper);
   }
 

@@ -5,27 +5,22 @@
 import type { Run } from "./config.ts";
 import type { CopyRow } from "./stores.ts";
 
-interface OpenRun extends Run {
-  readonly begunAt: number;
-}
-
-/** An overlap that only a silence explains of which nobody has heard yet. */
-interface Suspect {
-  readonly member: number;
+/** Two runs of one object at once, which only a silence of the one that is to lose explains. */
+interface Overlap {
+  readonly loser: number;
   readonly at: number;
   readonly what: string;
 }
 
-/** A time in which a process (or `undefined`: any) may have been silent towards the store. */
+/** A time in which a process gave the store no sign of life, for longer than a lease. */
 interface Silence {
-  readonly member: number | undefined;
-  until: number;
+  readonly member: number;
+  readonly from: number;
+  readonly until: number;
 }
 
 export class Witness {
   readonly violations: string[] = [];
-  /** Runs of one object at once of which the one had lost its lease, as its process had been silent. */
-  overtaken = 0;
   /** Writes that came with an old fence, and were refused. */
   refused = 0;
   /** Runs that came to their end, by process. */
@@ -34,9 +29,9 @@ export class Witness {
   readonly copy = new Map<string, CopyRow & { readonly fence: number }>();
   readonly #fences = new Map<string, number>();
   readonly #revs = new Map<string, number>();
-  readonly #open: OpenRun[] = [];
+  readonly #open: Run[] = [];
   readonly #silences: Silence[] = [];
-  #suspects: Suspect[] = [];
+  readonly #overlaps: Overlap[] = [];
   readonly #leaseMs: number;
   readonly #now: () => number;
   #onEnd: () => void = () => {};
@@ -46,45 +41,43 @@ export class Witness {
     this.#now = now;
   }
 
-  /** From now on, until the returned function is called, its leases may be lost. */
-  silent(member?: number): () => void {
-    const silence: Silence = { member, until: Infinity };
-    this.#silences.push(silence);
-    return () => (silence.until = this.#now());
-  }
-
   /** Its runs are over, whatever they were about to do. Of its last silence, it can say nothing any more. */
   died(member: number): void {
-    this.#acquit(member, this.#now() - 2 * this.#leaseMs);
+    this.wasSilent(member, 2 * this.#leaseMs);
     for (let i = this.#open.length - 1; i >= 0; i -= 1)
       if (this.#open[i]?.member === member) this.#open.splice(i, 1);
   }
 
   /**
-   * It says itself that it gave the store no sign of life for so long: a busy machine is enough for that. What was held
-   * against it in that time is no violation.
+   * It says itself that it gave the store no sign of life for so long: it slept, the server was gone, or the machine is
+   * busy. Its leases may have been lost in that time, and it may not have noticed until now.
    */
   wasSilent(member: number, ms: number): void {
-    this.#acquit(member, this.#now() - ms - this.#leaseMs);
+    this.#silences.push({ member, from: this.#now() - ms, until: this.#now() });
   }
 
   /** All that is against the rules, as far as is known now. */
   all(): string[] {
-    return [...this.violations, ...this.#suspects.map(({ what }) => what)];
+    const unexplained = this.#overlaps.filter((overlap) => !this.#isExplained(overlap));
+    return [...this.violations, ...unexplained.map(({ what }) => what)];
+  }
+
+  /** How many runs of one object at once a silence explains. */
+  get overtaken(): number {
+    return this.#overlaps.filter((overlap) => this.#isExplained(overlap)).length;
   }
 
   begin(run: Run): void {
+    const at = this.#now();
     for (const other of this.#open.filter(({ id }) => id === run.id)) {
-      const [loser] = [other, { ...run, begunAt: this.#now() }].toSorted((a, b) => a.fence - b.fence);
-      if (this.#wasMadeSilent(loser as OpenRun)) this.overtaken += 1;
-      else
-        this.#suspects.push({
-          member: loser!.member,
-          at: this.#now(),
-          what: `two at once: ${JSON.stringify(other)} and ${JSON.stringify(run)}`,
-        });
+      const loser = other.fence < run.fence ? other.member : run.member;
+      this.#overlaps.push({
+        loser,
+        at,
+        what: `two at once: ${JSON.stringify(other)} and ${JSON.stringify(run)}`,
+      });
     }
-    this.#open.push({ ...run, begunAt: this.#now() });
+    this.#open.push(run);
   }
 
   write(run: Run, text: string): void {
@@ -122,16 +115,10 @@ export class Witness {
     for (let left = runs; left > 0; left -= 1) await new Promise<void>((resolve) => (this.#onEnd = resolve));
   }
 
-  #acquit(member: number, since: number): void {
-    const left = this.#suspects.filter((suspect) => suspect.member !== member || suspect.at < since);
-    this.overtaken += this.#suspects.length - left.length;
-    this.#suspects = left;
-  }
-
-  /** Its lease may have been lost from a lease after the silence began; and is no more, a lease after it ended. */
-  #wasMadeSilent({ begunAt, member }: OpenRun): boolean {
+  /** What a process had begun before it noticed may go on for a while. */
+  #isExplained({ at, loser }: Overlap): boolean {
     return this.#silences.some(
-      (silence) => (silence.member ?? member) === member && silence.until + 2 * this.#leaseMs >= begunAt,
+      ({ from, member, until }) => member === loser && at >= from && at <= until + this.#leaseMs,
     );
   }
 }
