@@ -315,8 +315,8 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "what comes after the abort runs",
-        `      if (this.#aborted !== undefined) {`,
-        `      if (this.#aborted === null) {`,
+        `    if (this.#aborted !== undefined) return`,
+        `    if (this.#aborted === null) return`,
         "I3",
       ],
       ["a handler's signal never aborts", `        controller.abort(reason);\n`, ``, "I3"],
