@@ -54,6 +54,10 @@ import { createSink } from "./sources/sink.ts";
 import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
 import { keyvStore } from "./stores/keyv.ts";
 
+/** An engine of whatever providers and store, for functions that take any: `(engine: AnyEngine) => engine.status()`. */
+// oxlint-disable-next-line typescript/no-explicit-any -- handlers take what the store hands out: no type fits all
+export type AnyEngine = SyncEngine<any, any>;
+
 /** The changes of a route, as an engine's handlers receive them: `ChangeOf<typeof engine, "crm.contact">`. */
 export type ChangeOf<Engine, RouteName extends string> =
   Engine extends SyncEngine<infer Providers, infer Tx>
@@ -110,6 +114,9 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const limits = resolveLimits(options as EngineOptions<readonly AnyProvider[], unknown>);
     const store = (options.store ?? keyvStore()) as Store<unknown>;
     if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
+    // A `Keyv`, or `sqliteStore` that nobody called.
+    if (typeof store.guarantees?.durability !== "string")
+      throw invalidOption("`store` must be a store: sqliteStore({ path }), keyvStore(keyv), …");
     const routes = new RouteRegistry(options.providers);
     const connections = new ConnectionRegistry(
       options.connections ?? singleConnection,

@@ -6,7 +6,7 @@
  */
 
 export { SyncEngine } from "./engine.ts";
-export type { ChangeOf, HandlerOf, TxOf } from "./engine.ts";
+export type { AnyEngine, ChangeOf, HandlerOf, TxOf } from "./engine.ts";
 export type {
   ConnectionOption,
   ModeOf,

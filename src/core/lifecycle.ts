@@ -231,7 +231,7 @@ export class Lifecycle {
       if (route.resource.list !== undefined) {
         const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);
         const { provider, connection, resource } = claim.ref;
-        const report = await shift.reconciler.reconcile(
+        const report = await shift.reconciler.reconcileAfter(
           route,
           { provider, connection, resource },
           {
@@ -239,6 +239,7 @@ export class Lifecycle {
             handle: "changed",
             signal,
           },
+          claim.generation,
         );
         if (!report.complete) throw stopped();
       }

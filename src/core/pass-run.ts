@@ -59,6 +59,8 @@ export interface PassRequest {
   /** Ends the pass early, with `complete: false`. */
   readonly signal: AbortSignal;
   readonly onProgress?: ((report: ReconcileReport) => void) | undefined;
+  /** Hears the store's counter as it was when the pass began: in this run, or in the one that it goes on from. */
+  readonly onBegun?: ((startMark: number) => void) | undefined;
 }
 
 /** A pass that may run now. */
@@ -125,6 +127,7 @@ export class PassRun {
     const { clock, hooks } = this.#parts;
     const began = clock.monotonic();
     let state = await this.#begin();
+    this.#request.onBegun?.(state.startMark);
     const backfill =
       this.#request.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
     hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed, backfill });
@@ -140,6 +143,7 @@ export class PassRun {
         scope: this.#scope,
       });
       state = await this.#anew();
+      this.#request.onBegun?.(state.startMark);
       complete = await this.#toTheEnd(state);
     }
     const report = this.#report(state, complete);

@@ -44,6 +44,26 @@ export class Reconciler {
   }
 
   /**
+   * The same for what an event announced. A pass that goes on where an earlier one stopped may have read its first pages
+   * before the event, and is then followed by one that begins after it (I2).
+   *
+   * @param mark the store's counter at the event
+   */
+  async reconcileAfter(
+    route: Route,
+    scope: Scope,
+    request: PassRequest,
+    mark: number,
+  ): Promise<ReconcileReport> {
+    for (;;) {
+      let startMark = -Infinity;
+      const onBegun = (begunAt: number) => (startMark = begunAt);
+      const report = await this.reconcile(route, scope, { ...request, onBegun });
+      if (!report.complete || !report.resumed || startMark >= mark) return report;
+    }
+  }
+
+  /**
    * The same for passes that many processes have on their schedules: one that another holder is at is not waited for,
    * only to be run once more; and whether it is still due is asked once the lock is held.
    * @returns whether it ran

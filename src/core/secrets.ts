@@ -102,15 +102,24 @@ export function secretSegments(path: string): string[] {
   return path.split("/").filter((segment) => segment.length >= LONG_SEGMENT);
 }
 
-/** What a connection string says before its host: `amqp://user:password@host`. A server may quote it by itself. */
-export function urlSecrets(urls: string | readonly string[] | undefined): string[] {
-  return [urls ?? []].flat().flatMap((url) => {
-    if (!URL.canParse(url)) return [];
-    const { password, username } = new URL(url);
-    // A name alone is a token (NATS); beside a password it is none.
-    const secret = password === "" ? username : password;
-    return secret === "" ? [] : [secret, decoded(secret)];
-  });
+/** The passwords of connection strings: `amqp://user:password@host`. A server may quote one by itself. */
+export function urlPasswords(urls: string | readonly string[] | undefined): string[] {
+  return userInfos(urls).flatMap(({ password }) => spelledSecret(password));
+}
+
+/** The same where a name without a password is a token, `nats://token@host`. Elsewhere it is a user, and no secret. */
+export function urlPasswordsOrTokens(urls: string | readonly string[] | undefined): string[] {
+  return userInfos(urls).flatMap(({ password, username }) =>
+    spelledSecret(password === "" ? username : password),
+  );
+}
+
+function userInfos(urls: string | readonly string[] | undefined): URL[] {
+  return [urls ?? []].flat().flatMap((url) => (URL.canParse(url) ? [new URL(url)] : []));
+}
+
+function spelledSecret(secret: string): string[] {
+  return secret === "" ? [] : [secret, decoded(secret)];
 }
 
 function decoded(text: string): string {

@@ -8,7 +8,7 @@ import { randomUUID } from "node:crypto";
 import type { ConsumeMessage, Options } from "amqplib";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { TrueupError } from "../core/errors.ts";
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import { keepSecrets, urlPasswords } from "../core/secrets.ts";
 import type { Source } from "../core/source.ts";
 import {
   type AmqpQueueOptions,
@@ -67,7 +67,7 @@ export function amqpSource(options: AmqpSourceOptions): Source {
       return connection(link, mailbox, new ConfirmingPublisher(link.channel, clock, random), prefetch);
     },
   };
-  return keepSecrets(queueSource(`amqp ${options.queue}`, driver, options), urlSecrets(options.url));
+  return keepSecrets(queueSource(`amqp ${options.queue}`, driver, options), urlPasswords(options.url));
 }
 
 function connection(
@@ -152,5 +152,5 @@ export function amqpPublisher(options: AmqpPublisherOptions): QueuePublisher {
         publisher.publish("", options.queue, envelope.body, publishOptions(envelope, randomUUID())),
     };
   });
-  return keepSecrets(reconnecting, urlSecrets(options.url));
+  return keepSecrets(reconnecting, urlPasswords(options.url));
 }

@@ -9,7 +9,7 @@ import type { Consumer, JsMsg } from "@nats-io/jetstream";
 import { batcher } from "../core/batcher.ts";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import { positive } from "../core/options.ts";
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import { keepSecrets, urlPasswordsOrTokens } from "../core/secrets.ts";
 import type { Source } from "../core/source.ts";
 import {
   checkStreamOptions,
@@ -66,7 +66,7 @@ export function natsSource(options: NatsSourceOptions): Source {
       return connectionOf(link, pulling, { ackWaitMs, prefetch, stream });
     },
   };
-  return keepSecrets(queueSource(`nats ${stream}`, driver, options), urlSecrets(options.url));
+  return keepSecrets(queueSource(`nats ${stream}`, driver, options), urlPasswordsOrTokens(options.url));
 }
 
 async function durableConsumer(
@@ -258,5 +258,5 @@ export function natsPublisher(options: NatsPublisherOptions): QueuePublisher {
       },
     };
   });
-  return keepSecrets(publisher, urlSecrets(options.url));
+  return keepSecrets(publisher, urlPasswordsOrTokens(options.url));
 }

@@ -5,7 +5,7 @@
  */
 
 import { positive } from "../core/options.ts";
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import { keepSecrets, urlPasswords } from "../core/secrets.ts";
 import type { Source } from "../core/source.ts";
 import type { QueueDriver } from "./queue/driver.ts";
 import { queueSettings, requireText, type QueueSourceOptions } from "./queue/options.ts";
@@ -71,7 +71,7 @@ export function redisStreamsSource(options: RedisStreamsSourceOptions): Source {
       }
     },
   };
-  return keepSecrets(queueSource(`redis-streams ${stream}`, driver, options), urlSecrets(options.url));
+  return keepSecrets(queueSource(`redis-streams ${stream}`, driver, options), urlPasswords(options.url));
 }
 
 async function makeGroup({ command }: Link, { group, stream }: GroupSettings): Promise<void> {
@@ -100,5 +100,5 @@ export function redisStreamsPublisher(options: RedisStreamsPublisherOptions): Qu
         void (await command("XADD", stream, "*", ...fieldsOf(headers, body))),
     };
   });
-  return keepSecrets(publisher, urlSecrets(options.url));
+  return keepSecrets(publisher, urlPasswords(options.url));
 }

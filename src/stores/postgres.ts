@@ -7,7 +7,7 @@
 import { type ClientConfig, Pool } from "pg";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import { DEDUPE_KEY_BYTES, type Scope } from "../core/event.ts";
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import { keepSecrets, urlPasswords } from "../core/secrets.ts";
 import {
   type AppendEntry,
   type AppendResult,
@@ -28,7 +28,7 @@ import {
   type WorkSession,
 } from "../core/store.ts";
 import { Database } from "./postgres/database.ts";
-import type { PgPool, PgTx } from "./postgres/driver.ts";
+import type { PgPool, PgPoolClient, PgTx } from "./postgres/driver.ts";
 import { Listener } from "./postgres/listener.ts";
 import { channelOf, migrate } from "./postgres/migrate.ts";
 import { Named } from "./postgres/named.ts";
@@ -99,7 +99,7 @@ export function postgresStore(options: PostgresStoreOptions): Store<PgTx> {
   if (listen !== undefined && typeof listen !== "boolean") {
     throw invalidOption("postgresStore's `listen` is true or false");
   }
-  return keepSecrets(new PostgresStore({ url, pool, schema, migrate: mode, listen }), urlSecrets(url));
+  return keepSecrets(new PostgresStore({ url, pool, schema, migrate: mode, listen }), urlPasswords(url));
 }
 
 /** Everything that exists between `open` and `close`. */
@@ -304,10 +304,15 @@ async function openStore(options: PostgresStoreOptions, environment: StoreEnviro
   const idleError = (error: Error) =>
     logger.debug({ error }, "a connection to PostgreSQL was lost while idle");
   pool.on("error", idleError);
+  // Nor may one be lost the moment that it is made: what the server says right behind its greeting is read along with it,
+  // before whoever waits for the connection has it in hand.
+  const listen = (client: PgPoolClient) => void client.on("error", () => {});
+  pool.on("connect", listen);
   const database = new Database(pool, schema, random);
   const letGo = async () => {
     await own?.end();
     pool.removeListener("error", idleError);
+    pool.removeListener("connect", listen);
   };
   try {
     await migrate(database, mode);

@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { systemClock } from "../core/clock.ts";
 import { invalidOption, TrueupError } from "../core/errors.ts";
-import { keepSecrets, urlSecrets } from "../core/secrets.ts";
+import { keepSecrets, urlPasswords } from "../core/secrets.ts";
 import type { Scope } from "../core/event.ts";
 import type {
   AppendEntry,
@@ -89,7 +89,7 @@ export function redisStore(options: RedisStoreOptions): Store {
   ) {
     throw invalidOption(`redisStore's \`partitions\` is a whole number from 1 to ${MAX_PARTITIONS}`);
   }
-  return keepSecrets(new RedisStore({ url, client, prefix, partitions }), urlSecrets(url));
+  return keepSecrets(new RedisStore({ url, client, prefix, partitions }), urlPasswords(url));
 }
 
 type Options = Pick<RedisStoreOptions, "url" | "client" | "partitions"> & { readonly prefix: string };

@@ -2,7 +2,15 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Redactor } from "../../src/core/redactor.ts";
 import { type AnyProvider, defineProvider } from "../../src/core/provider.ts";
-import { keepSecrets, redactorOf, secretMembers, secretSegments, secretsOf } from "../../src/core/secrets.ts";
+import {
+  keepSecrets,
+  redactorOf,
+  secretMembers,
+  secretSegments,
+  secretsOf,
+  urlPasswords,
+  urlPasswordsOrTokens,
+} from "../../src/core/secrets.ts";
 import { githubSignature } from "../../src/signatures/github.ts";
 import { headerToken } from "../../src/signatures/header-token.ts";
 
@@ -128,4 +136,12 @@ describe("a redactor (I12)", () => {
     ]);
     expect((lines[1] as { fields: object }).fields).toBe(fields);
   });
+});
+
+test("a connection string's password is a secret, and its user is one only where names are tokens", () => {
+  expect(urlPasswords("amqp://guest:p%40ssword@host")).toEqual(["p%40ssword", "p@ssword"]);
+  expect(urlPasswords("postgres://postgres@host/db")).toEqual([]); // else each stack with "postgres" in it is blanked
+  expect(urlPasswordsOrTokens("nats://token@host")).toEqual(["token", "token"]);
+  expect(urlPasswordsOrTokens("nats://user:password@host")).toEqual(["password", "password"]);
+  expect(urlPasswords([])).toEqual([]);
 });

@@ -265,6 +265,14 @@ describe("handlers", () => {
   });
 });
 
+describe("a store that is none", () => {
+  it.each([{}, sqliteStore, "sync.db"])("is refused at once: %s", (store) => {
+    const make = () => new SyncEngine({ providers: [], store: store as never });
+    expect(make).toThrow(expect.objectContaining({ code: "OPTION_INVALID" }) as Error);
+    expect(make).toThrow("`store`");
+  });
+});
+
 describe("two engines on one file", () => {
   it("a second one that works is STORE_IN_USE after a lease, and works once the first has stopped", async () => {
     const first = notesEngine({ engine: { leaseMs: 300 } });

@@ -83,7 +83,8 @@ describe("an event that comes during a claim (I5)", () => {
 });
 
 describe("an event of a whole resource (I2)", () => {
-  test("should stay to be dealt with where its pass was ended by a stop", async () => {
+  /** An engine whose pass, which an event asked for, was ended after its first page. */
+  async function interrupted() {
     const world = new World();
     for (const id of ["n1", "n2", "n3"]) world.put(id, "text");
     const first = notesEngine({ world, resource: { pageSize: 1 } });
@@ -98,9 +99,28 @@ describe("an event of a whole resource (I2)", () => {
     await stopped;
     expect(first.copy.size).toBeLessThan(3);
     world.before = () => {};
+    world.calls.length = 0;
     const second = notesEngine({ world, path: first.path, resource: { pageSize: 1 } });
-    await second.engine.start();
-    expect(await second.engine.drain()).toMatchObject({ idle: true });
-    expect(new Map([...first.copy, ...second.copy])).toEqual(world.notes);
+    const copy = () => new Map([...first.copy, ...second.copy]);
+    const begins = () => world.calls.filter(({ cursor, kind }) => kind === "list" && cursor === undefined);
+    return { ...second, copy, begins };
+  }
+
+  test("should stay to be dealt with where its pass was ended by a stop", async () => {
+    const { begins, copy, engine, world } = await interrupted();
+    await engine.start();
+    expect(await engine.drain()).toMatchObject({ idle: true });
+    expect(copy()).toEqual(world.notes);
+    expect(begins()).toHaveLength(0); // what was begun after the event is enough
+  });
+
+  test("should have a pass of its own behind one that began before it", async () => {
+    const { begins, copy, deliver, engine, world } = await interrupted();
+    world.put("n1", "on a page that was read already");
+    await deliver({ resource: "note" });
+    await engine.start();
+    expect(await engine.drain()).toMatchObject({ idle: true });
+    expect(copy()).toEqual(world.notes);
+    expect(begins()).toHaveLength(1);
   });
 });

@@ -333,6 +333,12 @@ export const mutants: readonly Mutant[] = [
         "I2",
       ],
       [
+        "a hint is settled by what was listed before it",
+        `          claim.generation,\n        );`,
+        `          0,\n        );`,
+        "I2",
+      ],
+      [
         "who lost the store never works again",
         `    shift.ended.signal.addEventListener("abort", () => void this.#regain(), { once: true });`,
         ``,

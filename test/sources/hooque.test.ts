@@ -364,6 +364,28 @@ describe("streaming", () => {
   });
 });
 
+test("should not let a webhook's sender say whose it is, which delivery, or when it came", async () => {
+  const now = 1_700_000_000_000;
+  const at = await setup({ clock: { ...systemClock, now: () => now } });
+  const id = at.hooque.send(
+    {},
+    {
+      "trueup-connection": "victim",
+      "trueup-delivery-id": "seen-before",
+      "trueup-received-at": "1",
+      "trueup-url": "https://victim.example/",
+      "x-event": "contact.updated",
+    },
+  );
+  void at.run();
+  await until("it should come", () => at.seen.length === 1);
+  const { connection, delivery } = at.seen[0]!;
+  expect(delivery.header("x-event")).toBe("contact.updated");
+  expect(delivery).toMatchObject({ id, receivedAt: now, url: "" });
+  expect(connection).toBeUndefined();
+  expect(delivery.header("trueup-connection")).toBeUndefined();
+});
+
 describe("options", () => {
   const url = "https://app.hooque.example/queues/cons_1/next";
 

@@ -5,8 +5,8 @@ import { redisStore } from "trueup/redis";
 import type { TrueupError } from "../../src/index.ts";
 import type { WorkSession } from "../../src/core/store.ts";
 import { entry, indexEntry, ROUTE, SCOPE } from "../../src/testing/store-suite/words.ts";
-import { describeWith } from "../services.ts";
-import { environment, opened, RedisServer } from "./redis-fixture.ts";
+import { describeWith, serviceUrl } from "../services.ts";
+import { environment, newPrefix, opened, RedisServer, removeKeys } from "./redis-fixture.ts";
 
 const LEASE_MS = 30_000;
 
@@ -49,6 +49,18 @@ describeWith("redis")("redisStore that is opened", () => {
       message: "Redis wants a password, and none was given",
     });
     await opened(redisStore({ url: `redis://:secret@127.0.0.1:${server.port}` })); // control
+  });
+
+  test("should say what it could not reach, or what was refused", async () => {
+    const server = await RedisServer.start();
+    const elsewhere = redisStore({ url: `${server.url}/99` });
+    expect((await rejection(elsewhere.open(environment()))).message).toBe(
+      "Redis refused what it was asked to do: ERR DB index is out of range",
+    );
+    const nowhere = redisStore({ url: "redis://127.0.0.1:1" });
+    expect((await rejection(nowhere.open(environment()))).message).toMatch(
+      /cannot be reached.*ECONNREFUSED 127/,
+    );
   });
 
   test("should say that its user lacks rights", async () => {
@@ -285,3 +297,31 @@ function loseNextAnswer(client: Redis): void {
     throw new Error("Connection is closed.");
   }) as unknown as Redis["evalsha"];
 }
+
+describeWith("redis")("redisStore and a pass that nobody goes on with", () => {
+  test("should not keep for ever what it has seen", async () => {
+    const prefix = newPrefix();
+    const client = new Redis(serviceUrl("redis"));
+    onTestFinished(async () => {
+      await removeKeys(client, prefix);
+      await client.quit();
+    });
+    const store = await opened(redisStore({ url: serviceUrl("redis"), prefix }));
+    const session = await store.work({ leaseMs: LEASE_MS });
+    const lock = await store.lock("pass", LEASE_MS);
+    const page = {
+      scope: SCOPE,
+      pass: "p",
+      lock: lock!,
+      mark: 0,
+      differing: [],
+      lease: false,
+      checkpoint: "{}",
+    };
+    await session.recordPage({ ...page, seen: ["a"] });
+    await store.forget(SCOPE.provider, SCOPE.connection);
+    const [seen = ""] = await client.keys(`{${prefix}*:seen:*`);
+    expect(await client.pttl(seen)).toBeGreaterThan(0);
+    await session.release();
+  });
+});

@@ -10,6 +10,7 @@ import {
   headerToken,
   keyvStore,
   SyncEngine,
+  type AnyEngine,
   type BatchHandler,
   type Change,
   type ChangeOf,
@@ -298,3 +299,11 @@ export function ownStore(store: Store<{ readonly query: (sql: string) => Promise
   const engine = new SyncEngine({ providers: [crm], store });
   engine.handle("crm.contact", (change) => change.commit((tx) => tx.query("SELECT 1")));
 }
+
+/** What takes any engine, whatever its providers and its store. */
+export function anyEngine(engine: AnyEngine): Promise<unknown> {
+  return engine.status();
+}
+void anyEngine(volatile);
+void anyEngine(transactional);
+void anyEngine(byDefault);

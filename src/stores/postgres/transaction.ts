@@ -87,7 +87,8 @@ class Connection {
 
   async liveLeases(settlements: readonly Settlement[]): Promise<boolean[]> {
     const { quoted } = this.#database;
-    const text = `SELECT EXISTS (SELECT FROM ${quoted}.work w WHERE w.n = u.n AND w.fence = u.fence)
+    const text = `SELECT EXISTS (SELECT FROM ${quoted}.work w WHERE w.n = u.n AND w.fence = u.fence
+        AND EXISTS (SELECT FROM ${quoted}.lane l WHERE l.n = w.lane)) -- of a connection that was forgotten there is none
       FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY u(n, fence, place) ORDER BY u.place`;
     const keys = [settlements.map(({ claim }) => claim.key), settlements.map(({ claim }) => claim.fence)];
     const rows = await this.#ask(() => this.#database.on(this.client, { text }, keys));
@@ -136,7 +137,8 @@ class Connection {
 }
 
 /** White space and both kinds of comments before a word. */
-const FIRST_WORD = /^(?:[\s;]|--[^\n]*(?:\n|$)|\/\*[\s\S]*?(?:\*\/|$))*([A-Za-z]+)(?:\s+([A-Za-z]+))?/;
+const FIRST_WORD =
+  /^(?:[\s;]|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*(?:\*\/|$))*([A-Za-z]+)(?:\s+([A-Za-z]+))?/;
 
 const ENDS = new Set(["BEGIN", "START", "COMMIT", "END", "ABORT", "DISCARD"]);
 

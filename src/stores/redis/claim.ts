@@ -6,7 +6,7 @@
 
 import type { Random } from "../../core/clock.ts";
 import { type Claim, type ClaimRequest, REPAIR_AGING_MS } from "../../core/store.ts";
-import { type ClaimsReply, LEASES, toClaims, VOIDED_AT_ONCE } from "./leases.ts";
+import { type ClaimsReply, LEASES, seedFrom, toClaims } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import { script, urgentScript } from "./script.ts";
@@ -20,17 +20,13 @@ const claim = urgentScript(
 local session, ticket, limit = argument(), number(), number()
 local onlyUrgent = argument() == '1'
 local route = argument() .. '\0' .. argument() .. '\0'
-math.randomseed(number())
-local except = {}
+local seed, except = number(), {}
 for i = 1, number() do except[argument()] = true end
 evenWhenFull()
 
 if not isLive(session) then return false end
 if not useTicket(session, ticket) then return 0 end
-local dead = call('ZRANGEBYSCORE', SESSIONS, '-inf', now, 'LIMIT', 0, 2)
-for _, one in ipairs(dead) do
-  if one ~= session and void(one .. ':', 'died', ${VOIDED_AT_ONCE}) < ${VOIDED_AT_ONCE} then endSession(one) end
-end
+buryOthers(session, seed)
 flush()
 
 -- Where a lane stands in its member of the queue: behind the route, a tag, 16 digits and a zero byte.
@@ -262,12 +258,17 @@ export class Claimer {
   async #claimIn(partition: Partition, request: ClaimRequest, onlyUrgent: boolean): Promise<Claim[]> {
     const { link, random, tickets } = this.#parts;
     const { provider, resource, limit, exceptConnections = [] } = request;
-    const seed = Math.floor(random() * 2 ** 31);
-    const args = [Number(onlyUrgent), provider, resource, seed, exceptConnections.length];
+    const args = [
+      Number(onlyUrgent),
+      provider,
+      resource,
+      seedFrom(random),
+      exceptConnections.length,
+      ...exceptConnections,
+    ];
     return await tickets.use(
       partition,
-      (session, ticket) =>
-        link.run(claim, partition, [session, ticket, limit, ...args, ...exceptConnections]),
+      (session, ticket) => link.run(claim, partition, [session, ticket, limit, ...args]),
       (reply: ClaimsReply) => toClaims(reply, request),
     );
   }

@@ -32,9 +32,15 @@ export function storeError(error: unknown): TrueupError {
   }
   const known = code === undefined ? undefined : refusals[code];
   if (known !== undefined) return new TrueupError("STORE_FAILED", known, { cause: error });
-  return new TrueupError("STORE_FAILED", "Redis cannot be reached, or did not do what it was asked to", {
-    cause: error,
-  });
+  const message =
+    code === undefined
+      ? "Redis cannot be reached, or the connection broke; it is asked again"
+      : "Redis refused what it was asked to do";
+  return new TrueupError(
+    "STORE_FAILED",
+    `${message}: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error },
+  );
 }
 
 /** The first word of an error reply; `undefined` for an error that is none, after which nobody knows what was done. */

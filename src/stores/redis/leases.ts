@@ -4,9 +4,13 @@
  * @module
  */
 
+import type { Random } from "../../core/clock.ts";
 import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
 import { type IndexParts, toIndex } from "./index-text.ts";
+
+/** How many leases one script voids. */
+export const VOIDED_AT_ONCE = 500;
 
 /**
  * For scripts. A lease names its session and ticket: a session has a ticket for each of its claims, in their order. One
@@ -80,10 +84,20 @@ local function endSession(session)
   write('ZREM', SESSIONS, session)
   drop(TICKETS, session)
 end
+
+-- Whoever lives finds out who has died, in slices too. To be flushed.
+local function buryOthers(session, seed)
+  math.randomseed(seed)
+  for _, one in ipairs(call('ZRANGEBYSCORE', SESSIONS, '-inf', now, 'LIMIT', 0, 2)) do
+    if one ~= session and void(one .. ':', 'died', ${VOIDED_AT_ONCE}) < ${VOIDED_AT_ONCE} then endSession(one) end
+  end
+end
 `;
 
-/** How many leases one script voids. */
-export const VOIDED_AT_ONCE = 500;
+/** For what scripts leave to chance. */
+export function seedFrom(random: Random): number {
+  return Math.floor(random() * 2 ** 31);
+}
 
 /** What leases objects answers: their fence, what moments of theirs have to be moved back by, and `claimsOf` them. */
 export type ClaimsReply = readonly [

@@ -21,6 +21,12 @@ import type { Tickets } from "./tickets.ts";
 /** How many numbers one script looks through. */
 const SLICE = 2_000;
 
+/**
+ * What an interrupted pass has seen is kept for so long: of one that is never taken up again (its connection is
+ * forgotten, say) nothing stays. After that, objects count as not seen, and are fetched before anything is believed.
+ */
+const SEEN_MS = 30 * 86_400_000;
+
 // EXTRA: what the pass has seen.
 const recordPage = urgentScript(
   String.raw`
@@ -42,13 +48,16 @@ for _, id in ipairs(seen) do fields[#fields + 1] = fieldOf(scope, id) end
 for _, id in ipairs(differing) do fields[#fields + 1] = fieldOf(scope, id) end
 load(fields)
 
+-- Clean, not touched since the page was requested, and not to rest.
+local function isFree(o) return not o.due and not o.dead and (o.touched or 0) <= mark and (o.notBefore or 0) <= now end
+
 local fence, leased, once = tick(), {}, {}
 for _, id in ipairs(differing) do
   local field = fieldOf(scope, id)
   local o = object[field]
   if once[id] then
     -- twice on one page
-  elseif leasing and (not o or (not o.due and not o.dead and (o.touched or 0) <= mark)) then
+  elseif leasing and (not o or isFree(o)) then
     -- Dirty in the repair lane, so that a crash leaves it due.
     o = change(field) or create(scope, id)
     local generation = tick()
@@ -77,6 +86,7 @@ end
 if #empty > 0 then logEmpty(empty) end
 if lock then put(CHECKPOINTS, pass, checkpoint) end
 many('BITFIELD', EXTRA, bits)
+call('PEXPIRE', EXTRA, ${SEEN_MS})
 flush()
 local connections = {}
 for i = 1, #leased do connections[i] = string.match(name, '^%Z*%z(%Z*)') end

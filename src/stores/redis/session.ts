@@ -15,7 +15,7 @@ import type {
   WorkSession,
 } from "../../core/store.ts";
 import { Claimer } from "./claim.ts";
-import { LEASES, VOIDED_AT_ONCE } from "./leases.ts";
+import { LEASES, seedFrom, VOIDED_AT_ONCE } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import type { Passes } from "./passes.ts";
@@ -31,13 +31,18 @@ return 1
 `);
 
 /** A session that has expired is alive until another has found out. */
-const beat = script(String.raw`
-local session, leaseMs = argument(), number()
-if not call('ZSCORE', SESSIONS, session) then return 0 end
+const beat = script(
+  String.raw`
+local session, leaseMs, seed = argument(), number(), number()
+if not isLive(session) then return 0 end
 evenWhenFull()
 call('ZADD', SESSIONS, now + leaseMs, session)
+buryOthers(session, seed)
+flush()
 return 1
-`);
+`,
+  LEASES,
+);
 
 /** In slices; the session ends with the last. */
 const release = script(
@@ -105,7 +110,8 @@ export class Session implements WorkSession {
     const { session } = this.#tickets;
     const alive = await this.#everywhere(async (partition) => {
       await this.#tickets.giveUpUnanswered(partition);
-      return this.#parts.link.run(beat, partition, [session, this.#leaseMs]);
+      const { link, random } = this.#parts;
+      return link.run(beat, partition, [session, this.#leaseMs, seedFrom(random)]);
     });
     this.#lost ||= alive.includes(0);
     return !this.#lost;

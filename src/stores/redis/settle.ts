@@ -82,7 +82,9 @@ local function failed(o, s, since)
   if s.kind == 'retry' then
     o.due, o.attempts, o.lags = s.at, s.attempts, s.lags
   elseif since then
-    o.due, o.attempts, o.lags, o.error = now, nil, nil, nil
+    -- Fresh work, by what came meanwhile.
+    o.due, o.dirty, o.origin = now, since.dirty, since.origin
+    o.attempts, o.lags, o.error = nil, nil, nil
   else
     o.due, o.dead, o.attempts, o.lags = nil, 1, s.attempts, s.lags
   end

@@ -3,6 +3,7 @@
  * the driver of the database, the adapter, the handler): the sources know nothing of them.
  */
 import { DatabaseSync, type SQLInputValue, type StatementResultingChanges, StatementSync } from "node:sqlite";
+import { Client } from "pg";
 import type { Store, WorkSession } from "../../../src/core/store.ts";
 
 /** Calls of a store that write. */
@@ -18,6 +19,8 @@ const around = <Name extends string>(names: readonly Name[]): Around<Name>[] =>
 export const STORE_POINTS = around([...STORE_CALLS, ...SESSION_CALLS]);
 /** Of SQLite's transactions, whichever call they belong to. */
 export const SQLITE_POINTS = [...around(["BEGIN", "COMMIT"] as const), "write: after"] as const;
+/** Of every statement to PostgreSQL, also when it is under way and nobody will hear what came of it. */
+export const POSTGRES_POINTS = [...around(["statement"] as const), "statement: sent"] as const;
 /** Of every key that a Keyv sets or deletes, one of which may be the first of a call and not its last. */
 export const KEYV_POINTS = around(["key"] as const);
 export const PATH_POINTS = [
@@ -30,6 +33,7 @@ export const PATH_POINTS = [
 export type Failpoint =
   | (typeof STORE_POINTS)[number]
   | (typeof SQLITE_POINTS)[number]
+  | (typeof POSTGRES_POINTS)[number]
   | (typeof KEYV_POINTS)[number]
   | (typeof PATH_POINTS)[number];
 
@@ -117,4 +121,20 @@ export function breakSqlite({ pass }: Failpoints): void {
     pass(commits ? "COMMIT: after" : "write: after");
     return result;
   };
+}
+
+/** Puts failpoints around every statement of the driver, in this process, for good. */
+export function breakPostgres({ pass }: Failpoints): void {
+  // oxlint-disable-next-line typescript/unbound-method -- called with its own `this`
+  const query = Client.prototype.query as (...given: unknown[]) => unknown;
+  Client.prototype.query = function breaking(this: Client, ...given: unknown[]) {
+    pass("statement: before");
+    const running = query.apply(this, given);
+    pass("statement: sent");
+    if (!(running instanceof Promise)) return running;
+    return running.then((result: unknown) => {
+      pass("statement: after");
+      return result;
+    });
+  } as typeof Client.prototype.query;
 }

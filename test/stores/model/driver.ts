@@ -16,6 +16,8 @@ const SPREAD_MS = 60_000;
 export interface ModelOptions<Tx> extends StoreSuiteOptions<Tx> {
   /** Whether a session that gives no sign of life is overtaken by another of this process. @default true */
   readonly overtakes?: boolean;
+  /** How many runs are drawn where nobody asks for more. @default 200 */
+  readonly runs?: number;
 }
 
 interface Worker<Tx> {
@@ -178,10 +180,11 @@ export class Driver<Tx> {
     await this.#expectEnded();
   }
 
-  /** The process of a worker ends, or those of all; others take its place. */
+  /** The process of a worker ends (which may be another's too), or those of all; others take its place. */
   async #crash(index: number, all: boolean): Promise<void> {
-    const dying = all ? [...this.workers] : [this.workers[index % this.workers.length]!];
-    const doors = all ? [...this.doors] : dying.map(({ door }) => door);
+    const { door: chosen } = this.workers[index % this.workers.length]!;
+    const doors = all ? [...this.doors] : [chosen];
+    const dying = this.workers.filter(({ door }) => doors.includes(door));
     const from = this.clock.now();
     for (const door of doors)
       await (this.options.crash === undefined ? door.close() : this.options.crash(door));
@@ -267,7 +270,7 @@ export class Driver<Tx> {
       for (const order of permutations(checks)) {
         const model = world.copy();
         try {
-          for (const check of order) check(model, now);
+          model.take(order, now);
           next.set(fingerprint(model), model);
         } catch (error) {
           if (!(error instanceof assert.AssertionError)) throw error;

@@ -116,11 +116,11 @@ function expectLookups(
     assert.ok(object !== undefined, `${key} was never heard of`);
     expectIndex(lookup.index, object.index);
     assert.equal(lookup.pending, object.state !== "clean", `whether ${key} is pending`);
-    if (object.touched === null || model.isForgettable(object, now)) continue;
+    if (model.isForgettable(object, now)) continue;
     for (const mark of model.marks) {
       if (mark.scope !== scopeKey(scope)) continue;
-      const before: boolean = object.touched <= mark.tick;
-      assert.equal(lookup.touched <= mark.value, before, `whether ${key} was touched after ${mark.value}`);
+      const after: boolean = model.isTouchedAfter(object, mark) ?? lookup.touched > mark.value;
+      assert.equal(lookup.touched > mark.value, after, `whether ${key} was touched after ${mark.value}`);
     }
   }
 }
@@ -211,14 +211,11 @@ export function expectUnseen(
   assert.equal(new Set(ids).size, ids.length, "each unseen object once");
   for (const id of IDS) {
     const object = model.objects.get(keyOf({ ...scope, id }));
-    const extra =
-      object !== undefined &&
-      object.state === "clean" &&
-      object.index?.state === "present" &&
-      object.touched !== null &&
-      object.touched <= model.marks[mark]!.tick;
+    const present = object !== undefined && object.state === "clean" && object.index?.state === "present";
+    const touched = present ? model.isTouchedAfter(object, model.marks[mark]!) : undefined;
     const entry = seen?.get(id);
-    if (extra && entry?.certain === false) continue;
+    const extra = present && touched === false;
+    if (present && (touched === undefined || (extra && entry?.certain === false))) continue;
     assert.equal(ids.includes(id), extra && entry === undefined, `whether ${id} is unseen at ${now}`);
   }
 }

@@ -4,7 +4,7 @@ import { Driver, type ModelOptions } from "./driver.ts";
 import { rounds, type Operation } from "./operations.ts";
 
 /** More runs, or a run again: `TRUEUP_MODEL_RUNS=20000 TRUEUP_MODEL_SEED=7 npm test -- test/stores/sqlite-model`. */
-const RUNS = Number(process.env["TRUEUP_MODEL_RUNS"] ?? 200);
+const RUNS = Number(process.env["TRUEUP_MODEL_RUNS"]);
 const SEED = Number(process.env["TRUEUP_MODEL_SEED"] ?? 1);
 
 /** For one run, which takes well under a second. */
@@ -12,17 +12,18 @@ const PATIENCE_MS = 10_000;
 
 /** Draws runs of operations, and compares all that the store answers with the model of its contract. */
 export function testAgainstModel<Tx>(name: string, options: ModelOptions<Tx>): void {
+  const numRuns = RUNS || (options.runs ?? 200);
   it(
     `${name} answers as the model of its contract allows`,
     async () => {
       const property = fc.asyncProperty(rounds, (drawn) => runOnce(options, drawn));
       await fc.assert(property, {
-        numRuns: RUNS,
+        numRuns,
         seed: SEED,
         endOnFailure: process.env["TRUEUP_MODEL_RAW"] !== undefined,
       });
     },
-    60_000 + RUNS * 1_000,
+    60_000 + numRuns * 1_000,
   );
 }
 

@@ -29,13 +29,14 @@ function sinceHint(): string {
 }
 
 /**
- * Marks objects dirty, whatever they are now. Its rows are what is marked, from a query with the columns n, lane, due,
- * now, forced, begun, origin, hint, hint_version, hint_order, event_count: in the order of n, which is the order of locks.
+ * Marks objects dirty, whatever they are now. Its rows are what is marked, from a query with the columns n, lane, now,
+ * forced, origin, hint, hint_version, hint_order, event_count: in the order of n, which is the order of locks. What is
+ * `made` by it is due at once, until `let_rest` has looked at it.
  */
 export function markDirty(s: string, rows: string): string {
   return `
-    INSERT INTO ${s}.work AS w (n, lane, due, dirty_since, generation, forced, begun, origin, hint, hint_version, hint_order, event_count)
-    SELECT r.n, r.lane, r.due, r.now, nextval('${s}.counter'), r.forced, r.begun, r.origin, r.hint, r.hint_version, r.hint_order, r.event_count
+    INSERT INTO ${s}.work AS w (n, lane, due, dirty_since, generation, forced, origin, hint, hint_version, hint_order, event_count)
+    SELECT r.n, r.lane, r.now, r.now, nextval('${s}.counter'), r.forced, r.origin, r.hint, r.hint_version, r.hint_order, r.event_count
     FROM (${rows}) r
     ON CONFLICT (n) DO UPDATE SET
       generation = nextval('${s}.counter'),
@@ -55,7 +56,7 @@ export function markDirty(s: string, rows: string): string {
       ${sinceHint()},
       since_forced = w.fence IS NOT NULL AND (w.since_forced OR excluded.forced),
       since_count = CASE WHEN w.fence IS NOT NULL THEN w.since_count + excluded.event_count ELSE 0 END
-    RETURNING w.n, w.generation, w.lane, w.due, w.fence`;
+    RETURNING w.n, w.generation, w.lane, w.due, w.fence, w.xmax = 0 AS made`;
 }
 
 export const appendFunctions = (s: string): string => `
@@ -84,6 +85,20 @@ BEGIN
   END LOOP;
 END $$;
 
+-- Of work that was just made: what its object says of it. A statement of its own, since who settled the object before may
+-- have been under way when the one before began. Whether there was something to say.
+CREATE FUNCTION ${s}.let_rest(p_now bigint, p_made bigint[]) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  v_n bigint[] := ARRAY(
+    SELECT u.n FROM unnest(p_made) u(n) CROSS JOIN LATERAL (SELECT o.not_before, o.begun FROM ${s}.object o WHERE o.n = u.n LIMIT 1) b
+    WHERE b.not_before > p_now OR b.begun);
+BEGIN
+  IF v_n = '{}' THEN RETURN false; END IF;
+  UPDATE ${s}.work w SET due = greatest(w.due, (SELECT o.not_before FROM ${s}.object o WHERE o.n = w.n)),
+    begun = (SELECT o.begun FROM ${s}.object o WHERE o.n = w.n) WHERE w.n = ANY(v_n);
+  RETURN true;
+END $$;
+
 -- Arrays of one length, an element an entry. round: how many earlier entries of the call are about the same object; -1: an
 -- entry whose key came earlier in the call. Answers in the order of the entries; for duplicates, with the generation that
 -- the object was at before the call, if it was under way.
@@ -101,6 +116,7 @@ DECLARE
   v_bodies text[];
   v_marked bigint[];
   v_reached bigint[];
+  v_made bigint[];
   v_woken bigint[];
   v_dues bigint[];
   v_count integer;
@@ -136,17 +152,19 @@ BEGIN
     CONTINUE WHEN v_places IS NULL;
     WITH marked AS (${markDirty(
       s,
-      `SELECT u.n, 2 * u.scope + u.repair::integer AS lane, greatest(v_now, o.not_before) AS due, v_now AS now, u.forced, o.begun, u.origin,
-        u.hint, u.version AS hint_version, u.vorder AS hint_order, (u.body IS NOT NULL)::integer AS event_count
+      `SELECT u.n, 2 * u.scope + u.repair::integer AS lane, v_now AS now, u.forced, u.origin, u.hint,
+         u.version AS hint_version, u.vorder AS hint_order, (u.body IS NOT NULL)::integer AS event_count
       FROM unnest(v_n, p_scope, p_round, v_fresh, p_body, p_origin, p_repair, p_force, p_hint, p_version, p_order)
           u(n, scope, round, fresh, body, origin, repair, forced, hint, version, vorder)
-        CROSS JOIN LATERAL (SELECT b.not_before, b.begun FROM ${s}.object b WHERE b.n = u.n LIMIT 1) o
       WHERE u.round = v_round AND u.fresh ORDER BY u.n`,
     )}
     )
     SELECT array_agg(m.n ORDER BY m.n), array_agg(m.generation ORDER BY m.n),
-      array_agg(m.lane) FILTER (WHERE m.fence IS NULL), array_agg(m.due) FILTER (WHERE m.fence IS NULL)
-    INTO v_marked, v_reached, v_woken, v_dues FROM marked m;
+      array_agg(m.lane) FILTER (WHERE m.fence IS NULL), array_agg(m.due) FILTER (WHERE m.fence IS NULL), array_agg(m.n) FILTER (WHERE m.made)
+    INTO v_marked, v_reached, v_woken, v_dues, v_made FROM marked m;
+    IF ${s}.let_rest(v_now, v_made) THEN
+      SELECT array_agg(w.lane), array_agg(w.due) INTO v_woken, v_dues FROM ${s}.work w WHERE w.n = ANY(v_marked) AND w.fence IS NULL;
+    END IF;
     INSERT INTO ${s}.event (object, seq, at, body)
     SELECT u.n, u.seq, v_now, u.body FROM unnest(v_marked, v_reached, v_bodies) u(n, seq, body) WHERE u.body IS NOT NULL;
     FOR v_count IN 1 .. cardinality(v_places) LOOP

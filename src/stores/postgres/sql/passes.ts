@@ -5,12 +5,12 @@
  * @module
  */
 
-import { CLAIM_COLUMNS, claimRows, LOOKS_UP, raise } from "./fragments.ts";
+import { CLAIM_COLUMNS, claimRows, JOINS_BY_INDEX, LOOKS_UP, raise } from "./fragments.ts";
 
 export const passFunctions = (s: string): string => `
 CREATE FUNCTION ${s}.record_page(p_now bigint, p_session bigint, p_scope bigint, p_pass text, p_lock text, p_lock_fence bigint, p_mark bigint,
   p_seen text[], p_differing text[], p_lease boolean, p_checkpoint text, p_max_events integer)
-RETURNS TABLE (${CLAIM_COLUMNS}) LANGUAGE plpgsql ${LOOKS_UP} AS $$
+RETURNS TABLE (${CLAIM_COLUMNS}) LANGUAGE plpgsql ${JOINS_BY_INDEX} AS $$
 #variable_conflict use_column
 DECLARE
   v_now bigint := ${s}.moment(p_now);
@@ -19,6 +19,8 @@ DECLARE
   v_n bigint[];
   v_fence bigint;
   v_leased bigint[];
+  v_made bigint[];
+  v_due bigint;
   v_count integer;
 BEGIN
   PERFORM ${s}.require_session(p_session);
@@ -49,20 +51,25 @@ BEGIN
       WHERE w.fence IS NOT NULL
       RETURNING w.n, w.fence
     ) SELECT array_agg(x.n) INTO v_leased FROM leased x WHERE x.fence = v_fence;
-    -- Touched since the page was requested: left to the normal road. Looked at now that nobody else can settle them.
-    UPDATE ${s}.work w SET session = NULL, fence = NULL
-    WHERE w.n = ANY(v_leased) AND (SELECT o.touched FROM ${s}.object o WHERE o.n = w.n) > p_mark;
-    IF FOUND THEN PERFORM ${s}.wake(v_now, ARRAY[v_lane], ARRAY[v_now]); END IF;
+    -- Touched since the page was requested, or to rest: left to the normal road. Looked at now that nobody else can settle them.
+    WITH left_alone AS (
+      UPDATE ${s}.work w SET session = NULL, fence = NULL, due = greatest(w.due, o.not_before), begun = o.begun
+      FROM (SELECT b.n, b.not_before, b.begun FROM unnest(v_leased) u(n) CROSS JOIN LATERAL (SELECT b.* FROM ${s}.object b WHERE b.n = u.n LIMIT 1) b
+        WHERE b.touched > p_mark OR b.not_before > v_now OFFSET 0) o
+      WHERE w.n = o.n RETURNING w.due
+    ) SELECT min(l.due) INTO v_due FROM left_alone l;
   ELSE
     WITH marked AS (
-      INSERT INTO ${s}.work AS w (n, lane, due, dirty_since, generation, begun, origin)
-      SELECT o.n, v_lane, greatest(v_now, o.not_before), v_now, nextval('${s}.counter'), o.begun, 'reconcile'
-      FROM (SELECT b.* FROM unnest(v_n) u(n) CROSS JOIN LATERAL (SELECT b.n, b.begun, b.not_before FROM ${s}.object b WHERE b.n = u.n LIMIT 1) b ORDER BY 1) o
+      INSERT INTO ${s}.work AS w (n, lane, due, dirty_since, generation, origin)
+      SELECT u.n, v_lane, v_now, v_now, nextval('${s}.counter'), 'reconcile' FROM unnest(v_n) u(n) ORDER BY 1
       ON CONFLICT (n) DO UPDATE SET generation = nextval('${s}.counter'), since = coalesce(w.since, v_now), since_origin = coalesce(w.since_origin, 'reconcile')
       WHERE w.fence IS NOT NULL
-      RETURNING w.lane, w.due, w.fence
-    ) SELECT count(${s}.wake(v_now, ARRAY[v_lane], ARRAY[m.due])) INTO v_count FROM (SELECT min(x.due) AS due FROM marked x WHERE x.fence IS NULL) m WHERE m.due IS NOT NULL;
+      RETURNING w.n, w.fence
+    ) SELECT array_agg(m.n) INTO v_made FROM marked m WHERE m.fence IS NULL;
+    PERFORM ${s}.let_rest(v_now, v_made);
+    SELECT min(w.due) INTO v_due FROM ${s}.work w WHERE w.n = ANY(v_made);
   END IF;
+  IF v_due IS NOT NULL THEN PERFORM ${s}.wake(v_now, ARRAY[v_lane], ARRAY[v_due]); END IF;
   RETURN QUERY
     WITH mine AS (SELECT w.* FROM ${s}.work w WHERE w.n = ANY(v_leased) AND w.fence = v_fence)${claimRows(s, "mine", "p_max_events")}
     ORDER BY l.n;

@@ -81,6 +81,8 @@ BEGIN
         due = CASE WHEN d.kind = 1 THEN v_now + d.rest ELSE v_now END,
         attempts = CASE WHEN d.kind = 2 AND w.since IS NOT NULL THEN 0 ELSE d.attempts END,
         lags = CASE WHEN d.kind = 2 AND w.since IS NOT NULL THEN 0 ELSE d.lags END,
+        origin = CASE WHEN d.kind = 2 THEN coalesce(w.since_origin, w.origin) ELSE w.origin END,
+        dirty_since = CASE WHEN d.kind = 2 THEN coalesce(w.since, w.dirty_since) ELSE w.dirty_since END,
         error = CASE WHEN d.kind = 2 AND w.since IS NOT NULL THEN NULL ELSE d.error END,
         ${rejoined("w")}
       FROM unnest(p_n, p_kind, v_live, p_rest, p_attempts, p_lags, p_begun, p_error) d(n, kind, live, rest, attempts, lags, begun, error)
