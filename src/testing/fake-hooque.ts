@@ -81,6 +81,8 @@ export class FakeHooque {
   /** Shapes the metadata of a delivery before it is sent. `undefined` leaves it out: then only `Link` has the actions. */
   meta: (meta: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>> | undefined = (meta) =>
     meta;
+  /** Whether streams say that they live; `false` makes them stall. */
+  keepsAlive = true;
   readonly #options: FakeHooqueOptions;
   readonly #clock: Clock;
   readonly #kept = new Map<string, Kept>();
@@ -221,7 +223,7 @@ export class FakeHooque {
     response.flushHeaders();
     const stream: Stream = { response, cancel: () => {} };
     const keepAlive = (): void => {
-      response.write("event: keep-alive\ndata: {}\n\n");
+      if (this.keepsAlive) response.write("event: keep-alive\ndata: {}\n\n");
       stream.cancel = this.#clock.setTimer(keepAlive, this.#options.keepAliveMs ?? 15_000);
     };
     keepAlive();

@@ -50,6 +50,8 @@ export class FakeSqs {
   readonly calls: string[] = [];
   /** Called before each action is obeyed: returns the name of an error, or `"hang-up"`. */
   fault: (action: string) => string | undefined = () => undefined;
+  /** Called before each entry of a batch is obeyed, with its message's body: returns a failure's code. */
+  entryFault: (body: string) => string | undefined = () => undefined;
   readonly #queues = new Map<string, Queue>();
   readonly #waiting = new Set<() => void>();
   #server: Server | undefined;
@@ -225,8 +227,9 @@ export class FakeSqs {
     const Failed: { Id: string; Code: string; SenderFault: boolean }[] = [];
     for (const entry of entries) {
       const message = [...queue.messages.values()].find(({ receipt }) => receipt === entry.ReceiptHandle);
-      if (message === undefined)
-        Failed.push({ Id: entry.Id, Code: "ReceiptHandleIsInvalid", SenderFault: true });
+      const code = message === undefined ? "ReceiptHandleIsInvalid" : this.entryFault(message.Body);
+      if (message === undefined || code !== undefined)
+        Failed.push({ Id: entry.Id, Code: code ?? "", SenderFault: true });
       else {
         obey(message, entry);
         Successful.push({ Id: entry.Id });

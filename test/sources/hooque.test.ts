@@ -308,6 +308,30 @@ describe("streaming", () => {
     await until("the message", () => at.hooque.acked.length === 1);
   });
 
+  test("should not open the stream again while it says that it lives", async () => {
+    const clock = new TestClock();
+    let heard = 0;
+    const setTimer = (callback: () => void, delayMs: number) => {
+      if (delayMs === 90_000) heard += 1; // the wait for a sign of life begins anew
+      return clock.setTimer(callback, delayMs);
+    };
+    const timed: Clock = { now: clock.now, monotonic: clock.monotonic, setTimer };
+    const at = await setup({ source: { mode: "stream" }, fake: { clock }, clock: timed });
+    void at.run();
+    const streams = () => at.hooque.requests.length;
+    await until("the stream", () => heard === 3); // its answer, its beginning, its first sign of life
+    for (let i = 1; i <= 20; i += 1) {
+      await clock.advance(15_000);
+      await until("a sign of life", () => heard === 3 + i);
+    }
+    expect(streams()).toBe(1);
+    // Control: without one it does.
+    at.hooque.keepsAlive = false;
+    await clock.advance(90_000);
+    await clock.advance(30_000);
+    await until("another", () => streams() === 2);
+  });
+
   test("should give back what nobody took when it stops", async () => {
     const work = gate<Outcome>();
     const at = await setup({ source: { mode: "stream", prefetch: 1 }, become: () => work.promise });

@@ -104,6 +104,22 @@ describe("SQS", () => {
     expect(at.fake.calls.filter((call) => call.startsWith("Delete"))).toEqual(["DeleteMessageBatch 10"]);
   });
 
+  test("should be told again of the acks that it did not take, and of no others", async () => {
+    const at = await setup({ pullers: 1 });
+    for (let i = 0; i < 10; i += 1)
+      await at.publisher.publish({ headers: new Map(), body: Buffer.from(`${i}`) });
+    let failures = 2;
+    at.fake.entryFault = (body) => (body === "7" && failures-- > 0 ? "InternalError" : undefined);
+    void at.run();
+    await until("all should be acked", () => at.fake.messagesIn("queue").length === 0);
+    expect(at.fake.calls.filter((call) => call.startsWith("Delete"))).toEqual([
+      "DeleteMessageBatch 10",
+      "DeleteMessageBatch 1",
+      "DeleteMessageBatch 1",
+    ]);
+    expect(at.bodies).toHaveLength(10); // none came twice
+  });
+
   test("should be asked to keep a message for longer while it is in work", async () => {
     const at = await setup({ visibilityTimeoutMs: 1_000 });
     const work = Promise.withResolvers<void>();
