@@ -266,7 +266,6 @@ export class Feed {
     this.#failures += 1;
     const policy = { ...limits.retry, attempts: Infinity };
     const after = afterFailure(error, this.#failures, policy, random);
-    if (after.kind === "release") return; // the engine is about to stop, and so is this
     let retryInMs = LEAST_RETRY_MS;
     if (after.kind === "pause") {
       try {
@@ -276,7 +275,8 @@ export class Feed {
         hooks.emit("error", { error: asError(thrown), during: "pausing a connection" });
       }
     } else if (after.kind === "retry") retryInMs = Math.max(retryInMs, after.delayMs);
-    // What would be a dead letter is none here: the feed may be mended, and nothing is lost while it waits.
+    // What would be a dead letter is none here: the feed may be mended, and nothing is lost while it waits. Nor is
+    // "release" an end: were this engine stopping, the signal would have said so.
     else retryInMs = Math.max(retryInMs, backoff(this.#failures, policy, random));
     this.#wait(retryInMs);
     hooks.emit("poll.failed", { ...scope, source: name, error, retryInMs });

@@ -12,7 +12,7 @@ import { invalidOption } from "./errors.ts";
 /** What `versionOf` and events may give. Two versions of different kinds are never ordered. */
 export type Version = string | number | bigint | Date;
 
-/** A version as the store keeps it: a letter for the type, a colon, the value. */
+/** A version as the store keeps it: a letter for the type, a colon, the value. Any store can keep it. */
 export type EncodedVersion = string;
 
 /** A user's own order: negative when `a` is older, positive when newer, 0 when equal, undefined when unknown. */
@@ -30,7 +30,8 @@ export function encodeVersion(version: Version | null | undefined): EncodedVersi
       if (text.length > MAX_VERSION_LENGTH) {
         throw invalidOption(`a version must have at most ${MAX_VERSION_LENGTH} characters`);
       }
-      return `${typeof version === "string" ? "s" : "b"}:${text}`;
+      if (typeof version === "bigint") return `b:${text}`;
+      return isStorable(text) ? `s:${text}` : `u:${JSON.stringify(text)}`;
     }
     case "number":
       if (!Number.isFinite(version)) throw invalidOption(`a version must be finite, not ${version}`);
@@ -41,6 +42,14 @@ export function encodeVersion(version: Version | null | undefined): EncodedVersi
       }
       return `d:${version.toISOString()}`;
   }
+}
+
+/**
+ * Whether every store can keep a text as it is. PostgreSQL takes no NUL, no encoding has lone surrogates, and JSON from an
+ * API may bring either: one such object must not keep a store from settling the others.
+ */
+function isStorable(text: string): boolean {
+  return text.isWellFormed() && !text.includes("\0");
 }
 
 /** Gives the version back as the type it had. */
@@ -54,6 +63,8 @@ export function decodeVersion(encoded: EncodedVersion | null): Version | undefin
       return BigInt(value);
     case "d":
       return new Date(value);
+    case "u":
+      return JSON.parse(value) as string;
     default:
       return value;
   }

@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { brotliDecompress, gunzip, inflate, inflateRaw } from "node:zlib";
 import type { Headers } from "../core/api.ts";
 import { TrueupError } from "../core/errors.ts";
+import { BodyBuffer } from "./body-buffer.ts";
 import { parseJson } from "./json.ts";
 
 /**
@@ -18,20 +19,21 @@ import { parseJson } from "./json.ts";
  */
 export function collect(body: Readable, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
+    const bytes = new BodyBuffer(maxBytes);
+    let chunks = 0;
     body.on("data", (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > maxBytes) {
-        reject(tooLarge(maxBytes));
-        body.destroy();
-        return;
-      }
-      chunks.push(chunk);
+      chunks += 1;
+      if (bytes.add(chunk)) return;
+      reject(tooLarge(maxBytes));
+      body.destroy();
     });
-    body.on("end", () =>
-      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, size)),
-    );
+    body.on("end", () => {
+      const whole = bytes.take();
+      // Who keeps an answer should not keep the room that its last chunk did not need.
+      resolve(
+        chunks > 1 ? Buffer.from(whole) : Buffer.from(whole.buffer, whole.byteOffset, whole.byteLength),
+      );
+    });
     body.on("error", reject);
     // Without `end` or `error` before it, the body was cut off; after one of them this changes nothing.
     body.on("close", () => reject(new Error("the body was cut off")));

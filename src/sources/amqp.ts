@@ -6,6 +6,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { ConsumeMessage, Options } from "amqplib";
+import { systemClock, systemRandom } from "../core/clock.ts";
 import { TrueupError } from "../core/errors.ts";
 import { keepSecrets, urlPasswords } from "../core/secrets.ts";
 import type { Source } from "../core/source.ts";
@@ -48,7 +49,7 @@ export function amqpSource(options: AmqpSourceOptions): Source {
   checkQueueOptions(options);
   const { maxDeliveries } = queueSettings(options);
   const driver: QueueDriver<AmqpMessage> = {
-    async connect({ clock, prefetch }) {
+    async connect({ clock, prefetch, random }) {
       const link = await openLink(options, maxDeliveries);
       const mailbox = new Mailbox<AmqpMessage>();
       void link.lost.then((error) => mailbox.fail(error));
@@ -63,7 +64,7 @@ export function amqpSource(options: AmqpSourceOptions): Source {
         await link.close();
         throw lostBy(error);
       }
-      return connection(link, mailbox, prefetch);
+      return connection(link, mailbox, new ConfirmingPublisher(link.channel, clock, random), prefetch);
     },
   };
   return keepSecrets(queueSource(`amqp ${options.queue}`, driver, options), urlPasswords(options.url));
@@ -72,10 +73,10 @@ export function amqpSource(options: AmqpSourceOptions): Source {
 function connection(
   link: Link,
   mailbox: Mailbox<AmqpMessage>,
+  publisher: ConfirmingPublisher,
   prefetch: number,
 ): QueueConnection<AmqpMessage> {
   const { channel, deadLetterExchange } = link;
-  const publisher = new ConfirmingPublisher(channel);
   // Who is not connected any more holds nothing: the broker has put its messages back.
   const telling = (tell: () => void) => {
     try {
@@ -142,7 +143,7 @@ export function amqpPublisher(options: AmqpPublisherOptions): QueuePublisher {
   const { maxDeliveries } = queueSettings({ provider: "-", maxDeliveries: options.maxDeliveries });
   const reconnecting = reconnectingPublisher(`amqp ${options.queue}`, async () => {
     const { channel, close, lost } = await openLink(options, maxDeliveries);
-    const publisher = new ConfirmingPublisher(channel);
+    const publisher = new ConfirmingPublisher(channel, systemClock, systemRandom);
     return {
       lost,
       close,

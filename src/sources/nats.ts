@@ -6,6 +6,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { Consumer, JsMsg } from "@nats-io/jetstream";
+import { batcher } from "../core/batcher.ts";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import { positive } from "../core/options.ts";
 import { keepSecrets, urlPasswordsOrTokens } from "../core/secrets.ts";
@@ -56,7 +57,7 @@ export function natsSource(options: NatsSourceOptions): Source {
   const ackWaitMs = positive(options.ackWaitMs, 30_000, "ackWaitMs", 1_000);
   const driver: QueueDriver<NatsMessage> = {
     async connect({ clock, prefetch }) {
-      const link = await openLink(options);
+      const link = await openLink(options, { rejecting: true });
       const pulling = new Pulling(
         await durableConsumer(link, stream, consumer, ackWaitMs),
         link,
@@ -141,10 +142,28 @@ function connectionOf(
 ): QueueConnection<NatsMessage> {
   const dead = deadLetterStream(options.stream);
   let isLost = false;
-  void lost.then(() => (isLost = true));
+  const flushing = new Set<(error: Error) => void>();
+  void lost.then((error) => {
+    isLost = true;
+    for (const reject of flushing) reject(error);
+  });
   const held = () => {
     if (isLost) throw new TrueupError("LEASE_LOST", "the connection that delivered the message is closed");
   };
+  /** Resolves once the server has all that was written. The client leaves a flush open that the connection's end overtakes. */
+  const flush = async (): Promise<void> => {
+    held();
+    const { promise, reject, resolve } = Promise.withResolvers<void>();
+    flushing.add(reject);
+    connection.flush().then(resolve, reject);
+    await promise.finally(() => flushing.delete(reject));
+  };
+  // Acks of one turn of the event loop are answered for together: a request for each would cost more than the message.
+  const acked = batcher(async (messages: JsMsg[]) => {
+    for (const message of messages) message.ack();
+    await flush();
+    return messages.map(() => {});
+  });
   return {
     leaseMs: options.ackWaitMs,
     waits: true,
@@ -153,7 +172,7 @@ function connectionOf(
     receive: (limit, signal) => pulling.take(limit, signal),
     ack: async ({ received }) => {
       held();
-      await received.ackAck();
+      await acked(received);
     },
     nack: async ({ received }, { delayMs }) => {
       held();
@@ -178,7 +197,7 @@ function connectionOf(
     close: async () => {
       for (const { received } of pulling.close()) received.nak();
       // What was written is sent before the connection is closed.
-      await connection.flush().catch(() => {});
+      await flush().catch(() => {});
       await connection.close();
     },
   };
@@ -219,7 +238,7 @@ export function natsPublisher(options: NatsPublisherOptions): QueuePublisher {
   const { stream, subject = stream } = options;
   if (/[*>\s]/.test(subject)) throw invalidOption("`subject` must be one to publish to, without wildcards");
   const publisher = reconnectingPublisher(`nats ${stream}`, async () => {
-    const { client, connection, lost } = await openLink(options);
+    const { client, connection, lost } = await openLink(options, { rejecting: false });
     const { headers: newHeaders } = await import("@nats-io/transport-node");
     return {
       lost,

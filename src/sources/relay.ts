@@ -15,7 +15,7 @@ import type { AnyProvider } from "../core/provider.ts";
 import { Redactor } from "../core/redactor.ts";
 import { asError } from "../core/retry.ts";
 import type { Outcome, WebhookDelivery } from "../core/source.ts";
-import { type Envelope, sealDelivery } from "./queue/envelope.ts";
+import { type Envelope, ENVELOPE_PREFIX, sealDelivery } from "./queue/envelope.ts";
 import type { QueuePublisher } from "./queue/publisher.ts";
 import { createReceiver, type Receiver } from "./webhook/receiver.ts";
 
@@ -147,7 +147,7 @@ function allowlist(headers: readonly string[]): readonly string[] {
   const names = ["content-type", ...headers].map((name) => name.toLowerCase());
   for (const name of names) {
     if (NEVER_TAKEN.has(name)) throw invalidOption(`\`headers\` must not have "${name}": it holds a secret`);
-    if (!HEADER_NAME.test(name) || name.startsWith("trueup-")) {
+    if (!HEADER_NAME.test(name) || name.startsWith(ENVELOPE_PREFIX)) {
       throw invalidOption(
         `\`headers\` must be names of request headers, and ${JSON.stringify(name)} is none`,
       );

@@ -28,7 +28,7 @@ import {
   type WorkSession,
 } from "../core/store.ts";
 import { Database } from "./postgres/database.ts";
-import type { PgPool, PgTx } from "./postgres/driver.ts";
+import type { PgPool, PgPoolClient, PgTx } from "./postgres/driver.ts";
 import { Listener } from "./postgres/listener.ts";
 import { channelOf, migrate } from "./postgres/migrate.ts";
 import { Named } from "./postgres/named.ts";
@@ -304,10 +304,15 @@ async function openStore(options: PostgresStoreOptions, environment: StoreEnviro
   const idleError = (error: Error) =>
     logger.debug({ error }, "a connection to PostgreSQL was lost while idle");
   pool.on("error", idleError);
+  // Nor may one be lost the moment that it is made: what the server says right behind its greeting is read along with it,
+  // before whoever waits for the connection has it in hand.
+  const listen = (client: PgPoolClient) => void client.on("error", () => {});
+  pool.on("connect", listen);
   const database = new Database(pool, schema, random);
   const letGo = async () => {
     await own?.end();
     pool.removeListener("error", idleError);
+    pool.removeListener("connect", listen);
   };
   try {
     await migrate(database, mode);

@@ -277,8 +277,8 @@ export class FakeHooque {
 
   #metaOf(kept: Kept): Readonly<Record<string, unknown>> | undefined {
     const { attempts, deliveryId, messageId } = kept;
-    const urls = ACTIONS.map((action) => [`${action}Url`, actionUrl(action, kept)]);
-    return this.meta({ messageId, deliveryId, attempts, ...Object.fromEntries(urls) });
+    const [ackUrl, nackUrl, rejectUrl] = ACTIONS.map((action) => actionUrl(action, kept));
+    return this.meta({ messageId, deliveryId, attempts, ackUrl, nackUrl, rejectUrl });
   }
 }
 

@@ -34,7 +34,8 @@ interface Broker {
   readonly open: () => Promise<Stand>;
 }
 
-const PREFETCH = 64;
+/** The sources' own default. */
+const PREFETCH = 256;
 const provider = "bench";
 const env = (name: string, fallback: string) => process.env[`TRUEUP_TEST_${name}_URL`] ?? fallback;
 const uniqueName = () => `trueup-bench-${randomUUID()}`;

@@ -76,6 +76,15 @@ describe("encoding", () => {
     );
   });
 
+  test("should be text that every store can keep, and keep what is equal apart from what is not", () => {
+    const hostile = ["v\0", "v\ud800", "v\udc00", "v\\u0000", '"v\\u0000"', "v\ufffd", "v"];
+    const encoded = hostile.map((version) => encodeVersion(version) ?? "");
+    expect(new Set(encoded).size).toBe(hostile.length);
+    expect(encoded.map((text) => decodeVersion(text))).toEqual(hostile);
+    expect(encoded.filter((text) => text.includes("\0") || !text.isWellFormed())).toEqual([]);
+    expect(versionOrder(encodeVersion("12\0"))).toBeNull();
+  });
+
   test("should keep versions of different types apart, and none as none", () => {
     const encoded = ["1", 1, 1n, new Date(1)].map(encodeVersion);
     expect(new Set(encoded).size).toBe(4);

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { defineProvider, HttpError, pollSource, RateLimitError, type Source, SyncEngine } from "trueup";
+import {
+  defineProvider,
+  HttpError,
+  pollSource,
+  RateLimitError,
+  type Source,
+  SyncEngine,
+  TrueupError,
+} from "trueup";
 import { gate } from "../core/fakes.ts";
 import { failureOf } from "./notes.ts";
 import { about, pollingEngine, until } from "./poll-harness.ts";
@@ -45,6 +53,19 @@ describe("a poller", () => {
     await engine.start();
     await clock.advance(0);
     expect(asked.map(({ cursor }) => cursor)).toEqual([undefined, "1"]);
+  });
+
+  test("should wait after a failure that says that something has stopped, as after any other", async () => {
+    const { asked, clock, engine, named } = pollingEngine((_, count) => {
+      if (count > 50) throw new Error("polled in a hot loop");
+      throw new TrueupError("STOPPED", "another engine has stopped");
+    });
+    await engine.start();
+    await clock.advance(0);
+    expect(asked).toHaveLength(1);
+    expect(named("poll.failed")).toMatchObject([{ error: { code: "STOPPED" } }]);
+    await clock.advance(named("poll.failed")[0]!.retryInMs);
+    expect(asked).toHaveLength(2);
   });
 
   test("should poll faster after finds and slower when idle", async () => {

@@ -58,8 +58,8 @@ export const mutants: readonly Mutant[] = [
     ],
   ]),
   ...guardsOf(
-    "sources/webhook/body-buffer.ts",
-    [...RECEIVER, "sources/webhook/body"],
+    "http/body-buffer.ts",
+    [...RECEIVER, "http/body-buffer"],
     [
       [
         "a body has any size",

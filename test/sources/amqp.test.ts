@@ -190,6 +190,17 @@ describeWith("amqp")("RabbitMQ", () => {
     expect(await rejection(at.run({ topology: "check" }))).toMatchObject({ code: "OPTION_INVALID" });
   });
 
+  test("should be published to by several who make it at once: it has no leader for a moment", async () => {
+    for (let round = 0; round < 8; round += 1) {
+      const { dispose, queue } = newQueue();
+      const publishers = Array.from({ length: 4 }, () => amqpPublisher({ url: serviceUrl("amqp"), queue }));
+      await Promise.all(publishers.map((publisher) => publisher.publish(envelope)));
+      expect(await ready(queue)).toBe(4);
+      await Promise.all(publishers.map((publisher) => publisher.close()));
+      await dispose();
+    }
+  });
+
   test("should confirm nothing that reaches no queue, nor while it cannot reach the broker", async () => {
     const at = await setup();
     await at.publisher.publish(envelope);

@@ -20,28 +20,39 @@ interface Broker {
   readonly service: Extract<Service, "amqp" | "nats" | "redis">;
   readonly publisher: (port: number) => QueuePublisher;
   readonly source: (port: number) => Source;
-  /** After which parts of the messages it ends. */
-  readonly ends: readonly number[];
+  /** After which parts of the messages it ends, and how. */
+  readonly ends: readonly (readonly [after: number, how: NodeJS.Signals])[];
 }
+
+/** As by a loss of power, but for what the kernel still writes. */
+const TWICE_KILLED: Broker["ends"] = [
+  [0.25, "SIGKILL"],
+  [0.5, "SIGKILL"],
+];
 
 const brokers: Readonly<Record<string, Broker>> = {
   RabbitMQ: {
     service: "amqp",
-    ends: [0.4], // it takes its time to start
+    // In order first: until then, or for minutes, RabbitMQ 3.10 does not write down which quorum queues a node has, and
+    // one that it then finds without having known it stays without a leader, whoever its client is.
+    ends: [
+      [0.3, "SIGTERM"],
+      [0.6, "SIGKILL"],
+    ],
     publisher: (port) => amqpPublisher({ url: `amqp://guest:guest@127.0.0.1:${port}`, queue: "notes" }),
     source: (port) =>
       amqpSource({ provider: "notes", url: `amqp://guest:guest@127.0.0.1:${port}`, queue: "notes" }),
   },
   "NATS JetStream": {
     service: "nats",
-    ends: [0.25, 0.5],
+    ends: TWICE_KILLED,
     publisher: (port) => natsPublisher({ url: `nats://127.0.0.1:${port}`, stream: "notes" }),
     source: (port) =>
       natsSource({ provider: "notes", url: `nats://127.0.0.1:${port}`, stream: "notes", ackWaitMs: 2_000 }),
   },
   "Redis Streams": {
     service: "redis",
-    ends: [0.25, 0.5],
+    ends: TWICE_KILLED,
     publisher: (port) => redisStreamsPublisher({ url: `redis://127.0.0.1:${port}`, stream: "notes" }),
     source: (port) =>
       redisStreamsSource({
@@ -80,7 +91,7 @@ async function publishAll(
 describe.each(Object.entries(brokers))(
   "%s",
   (_, { ends, publisher: publisherAt, service, source: sourceAt }) => {
-    describeWith(service)("ended under load, and started again", () => {
+    describeWith(service)("killed under load, and started again", () => {
       test("should lose none of what it has confirmed", { timeout: LIMIT_MS }, async () => {
         const server = await OwnServer.start(service);
         const publisher = publisherAt(server.port);
@@ -114,11 +125,13 @@ describe.each(Object.entries(brokers))(
         await engine.start();
 
         let published = 0;
-        const marks = new Map(ends.map((part) => [MESSAGES * part, Promise.withResolvers<void>()]));
-        const publishing = publishAll(publisher, ids, () => marks.get((published += 1))?.resolve());
-        for (const mark of marks.values()) {
-          await mark.promise;
-          await server.kill();
+        const marks = new Map(
+          ends.map(([after, how]) => [MESSAGES * after, { how, reached: Promise.withResolvers<void>() }]),
+        );
+        const publishing = publishAll(publisher, ids, () => marks.get((published += 1))?.reached.resolve());
+        for (const { how, reached } of marks.values()) {
+          await reached.promise;
+          await server.kill(how);
           await server.start();
         }
         await publishing;

@@ -69,7 +69,7 @@ async function answering(status: number, headers: Readonly<Record<string, string
     response.writeHead(status, headers).end("{}");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  onTestFinished(() => void server.close().closeAllConnections());
+  onTestFinished(() => server.close().closeAllConnections());
   return { requests, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/q/next` };
 }
 
@@ -338,6 +338,28 @@ describe("streaming", () => {
     at.hooque.send("x".repeat(200_000));
     expect(await rejection(at.run())).toMatchObject({ code: "BODY_TOO_LARGE" });
   });
+});
+
+test("should not let a webhook's sender say whose it is, which delivery, or when it came", async () => {
+  const now = 1_700_000_000_000;
+  const at = await setup({ clock: { ...systemClock, now: () => now } });
+  const id = at.hooque.send(
+    {},
+    {
+      "trueup-connection": "victim",
+      "trueup-delivery-id": "seen-before",
+      "trueup-received-at": "1",
+      "trueup-url": "https://victim.example/",
+      "x-event": "contact.updated",
+    },
+  );
+  void at.run();
+  await until("it should come", () => at.seen.length === 1);
+  const { connection, delivery } = at.seen[0]!;
+  expect(delivery.header("x-event")).toBe("contact.updated");
+  expect(delivery).toMatchObject({ id, receivedAt: now, url: "" });
+  expect(connection).toBeUndefined();
+  expect(delivery.header("trueup-connection")).toBeUndefined();
 });
 
 describe("options", () => {

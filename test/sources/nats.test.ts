@@ -1,5 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { AckPolicy, jetstream, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import {
+  AckPolicy,
+  jetstream,
+  type JetStreamManager,
+  jetstreamManager,
+  RetentionPolicy,
+} from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, test } from "vitest";
 import { natsPublisher, natsSource, type NatsSourceOptions } from "trueup/nats";
@@ -64,12 +70,12 @@ describeWith("nats")("NATS JetStream", () => {
     const stop = new AbortController();
     const seen: RawDelivery[] = [];
     let become: () => Outcome | Promise<Outcome> = () => accepted;
-    const run = (options: Partial<NatsSourceOptions> = {}) => {
+    const run = (options: Partial<NatsSourceOptions> = {}, { signal } = stop) => {
       const source = natsSource({ provider: "crm", url, stream, ...given, ...options });
       const running = source.run(async (deliveries) => {
         seen.push(...(deliveries as RawDelivery[]));
         return Promise.all(deliveries.map(async () => become()));
-      }, stop.signal);
+      }, signal);
       running.catch(() => {});
       return running;
     };
@@ -147,6 +153,39 @@ describeWith("nats")("NATS JetStream", () => {
     const wrong = natsPublisher({ url: at.url, stream: at.stream, topology: "check" });
     expect(await rejection(wrong.publish(envelope))).toMatchObject({ code: "NETWORK" });
     await wrong.close();
+  });
+
+  test("should not consume where it is only to look and rejected messages have nowhere to go", async () => {
+    const at = setup();
+    at.becomes(() => ({ ...accepted, status: "rejected" }));
+    await admin.streams.add({ name: at.stream, subjects: [at.stream], retention: RetentionPolicy.Workqueue });
+    const error = await rejection(at.run({ topology: "check" }));
+    expect(error).toMatchObject({ code: "OPTION_INVALID" });
+    expect(error.message).toContain(`${at.stream}-dead`);
+    // Control: any stream will do that takes them in.
+    await admin.streams.add({ name: `${at.stream}-others`, subjects: [`${at.stream}-dead`] });
+    const publisher = natsPublisher({ url: at.url, stream: at.stream, topology: "check" });
+    await publisher.publish(envelope);
+    await publisher.close();
+    const running = at.run({ topology: "check" });
+    await until("it should be dead", async () => (await left(`${at.stream}-others`)) === 1);
+    at.stop.abort();
+    await running;
+    await admin.streams.delete(`${at.stream}-others`);
+  });
+
+  test("should work on with a consumer whose lease is another than it was", async () => {
+    const at = setup();
+    for (const ackWaitMs of [5_000, 9_000]) {
+      await at.publisher.publish(envelope);
+      const stop = new AbortController();
+      const running = at.run({ ackWaitMs }, stop);
+      await until("it should be acked", async () => (await left(at.stream)) === 0);
+      stop.abort();
+      await running;
+      const { config } = await admin.consumers.info(at.stream, "trueup");
+      expect(config.ack_wait).toBe(ackWaitMs * 1_000_000);
+    }
   });
 
   test("should say clearly that the password is refused, without it", async () => {

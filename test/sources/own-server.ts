@@ -10,8 +10,6 @@ import { sleep, systemClock } from "../../src/core/clock.ts";
 interface Recipe {
   readonly command: string;
   readonly args: (port: number, directory: string) => readonly string[];
-  /** How it is ended. @default SIGKILL, as by a loss of power, but for what the kernel still writes */
-  readonly end?: NodeJS.Signals;
   readonly env?: (port: number, directory: string) => Readonly<Record<string, string>>;
 }
 
@@ -43,8 +41,6 @@ export const RECIPES = {
   amqp: {
     command: rabbitServer.find((path) => existsSync(path)) ?? "rabbitmq-server",
     args: () => [],
-    // After a kill, quorum queues of RabbitMQ 3.10 are now and then without a leader for good: in order, then.
-    end: "SIGTERM",
     env: (port, directory) => ({
       HOME: directory,
       RABBITMQ_NODENAME: `trueup-${port}@localhost`,
@@ -96,12 +92,12 @@ export class OwnServer {
     }
   }
 
-  async kill(): Promise<void> {
+  async kill(how: NodeJS.Signals = "SIGKILL"): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
     if (child?.pid === undefined || child.exitCode !== null) return;
     const exited = once(child, "exit");
-    process.kill(-child.pid, this.#recipe.end ?? "SIGKILL");
+    process.kill(-child.pid, how);
     await exited;
     while (await takesConnections(this.port)) await sleep(systemClock, 20);
   }

@@ -201,6 +201,21 @@ describeWith("redis")("Redis Streams", () => {
     expect(await remaining(at.stream)).toBe(0);
   });
 
+  test("should bury an entry with more fields than a script can take", async () => {
+    const at = setup();
+    at.becomes(() => ({ ...accepted, status: "rejected", error: new TrueupError("EVENTS_FAILED", "no") }));
+    const many = Array.from({ length: 5_000 }, (_, i) => [`f${i}`, "v"]).flat();
+    await admin.xadd(at.stream, "*", ...many);
+    void at.run();
+    await until("it should be dead", async () => (await admin.xlen(`${at.stream}:dead`)) === 1);
+    const [[, [name, body = ""] = []] = []] = await admin.xrange(`${at.stream}:dead`, "-", "+");
+    expect(name).toBe("body");
+    expect(JSON.parse(body)).toEqual(
+      Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`f${i}`, "v"])),
+    );
+    expect(await remaining(at.stream)).toBe(0);
+  });
+
   test("should read an entry of another producer as an object of its fields", async () => {
     const at = setup();
     let json: unknown;

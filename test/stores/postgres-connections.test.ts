@@ -159,6 +159,7 @@ describeWith("postgres")("commits of a postgresStore", () => {
     const statements = [
       "COMMIT",
       "  /* x */ rollback",
+      `${"/* x */".repeat(100)} rollback`,
       "BEGIN",
       "-- y\nEND",
       "ABORT",
@@ -173,6 +174,7 @@ describeWith("postgres")("commits of a postgresStore", () => {
             () => "ran",
             (error: unknown) => (error as { code: unknown }).code,
           );
+        await tx.query(`${"/* x */".repeat(100)} (SELECT 1)`); // and look at what begins with no word in no long time
         await tx.query("SAVEPOINT mine");
         await tx.query(insert, ["undone"]);
         await tx.query("ROLLBACK TO SAVEPOINT mine");

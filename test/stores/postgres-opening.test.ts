@@ -1,4 +1,6 @@
-import { afterAll, expect, it } from "vitest";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { afterAll, expect, it, onTestFinished } from "vitest";
 import { postgresStore, type PostgresStoreOptions } from "trueup/postgres";
 import { describeWith } from "../services.ts";
 import { openStore, Schemas } from "./postgres-fixture.ts";
@@ -51,6 +53,21 @@ it("should say that the server cannot be reached", async () => {
     code: "STORE_FAILED",
     message: expect.stringMatching(/^PostgreSQL, schema sync: .*cannot be reached(?!.*hunter2)/s) as string,
   });
+});
+
+it("should outlive a connection that the server ends in the same breath as it greets", async () => {
+  const error = Buffer.from("SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0");
+  const greeting = Buffer.from("520000000800000000" + "5a0000000549", "hex"); // authenticated, and ready
+  const header = Buffer.alloc(5, "E");
+  header.writeInt32BE(error.length + 4, 1);
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => socket.end(Buffer.concat([greeting, header, error])));
+  }).listen(0, "127.0.0.1");
+  onTestFinished(() => void server.close());
+  await once(server, "listening");
+  const url = `postgres://postgres@127.0.0.1:${(server.address() as AddressInfo).port}/db`;
+  await expect(opening({ url, schema: "sync" })).rejects.toMatchObject({ code: "STORE_FAILED" });
 });
 
 describeWith("postgres")("opening a postgresStore", () => {

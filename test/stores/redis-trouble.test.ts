@@ -5,8 +5,8 @@ import { redisStore } from "trueup/redis";
 import type { TrueupError } from "../../src/index.ts";
 import type { WorkSession } from "../../src/core/store.ts";
 import { entry, indexEntry, ROUTE, SCOPE } from "../../src/testing/store-suite/words.ts";
-import { describeWith } from "../services.ts";
-import { environment, opened, RedisServer } from "./redis-fixture.ts";
+import { describeWith, serviceUrl } from "../services.ts";
+import { environment, newPrefix, opened, RedisServer, removeKeys } from "./redis-fixture.ts";
 
 const LEASE_MS = 30_000;
 
@@ -297,3 +297,31 @@ function loseNextAnswer(client: Redis): void {
     throw new Error("Connection is closed.");
   }) as unknown as Redis["evalsha"];
 }
+
+describeWith("redis")("redisStore and a pass that nobody goes on with", () => {
+  test("should not keep for ever what it has seen", async () => {
+    const prefix = newPrefix();
+    const client = new Redis(serviceUrl("redis"));
+    onTestFinished(async () => {
+      await removeKeys(client, prefix);
+      await client.quit();
+    });
+    const store = await opened(redisStore({ url: serviceUrl("redis"), prefix }));
+    const session = await store.work({ leaseMs: LEASE_MS });
+    const lock = await store.lock("pass", LEASE_MS);
+    const page = {
+      scope: SCOPE,
+      pass: "p",
+      lock: lock!,
+      mark: 0,
+      differing: [],
+      lease: false,
+      checkpoint: "{}",
+    };
+    await session.recordPage({ ...page, seen: ["a"] });
+    await store.forget(SCOPE.provider, SCOPE.connection);
+    const [seen = ""] = await client.keys(`{${prefix}*:seen:*`);
+    expect(await client.pttl(seen)).toBeGreaterThan(0);
+    await session.release();
+  });
+});

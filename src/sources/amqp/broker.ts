@@ -6,7 +6,9 @@
 
 import type { ChannelModel, ConfirmChannel, ConsumeMessage, Options } from "amqplib";
 import { randomUUID } from "node:crypto";
+import { type Clock, type Random, sleep } from "../../core/clock.ts";
 import { invalidOption, TrueupError } from "../../core/errors.ts";
+import { backoff } from "../../core/retry.ts";
 import { isTrueupError } from "../../http/exchange.ts";
 import type { Envelope } from "../queue/envelope.ts";
 
@@ -129,13 +131,25 @@ async function settleTopology(
   return dead;
 }
 
+/**
+ * A broker that says no is asked again: a quorum queue that was made just now, or whose node has come up just now, has no
+ * leader for a moment, and takes nothing meanwhile.
+ */
+const REFUSED = { attempts: 6, minDelayMs: 50, maxDelayMs: 2_000 };
+
 /** Publishes and waits for the broker's confirmation. A message that reaches no queue is a failure. */
 export class ConfirmingPublisher {
   readonly #channel: ConfirmChannel;
+  readonly #clock: Clock;
+  readonly #random: Random;
   readonly #returned = new Set<string>();
+  #closed = false;
 
-  constructor(channel: ConfirmChannel) {
+  constructor(channel: ConfirmChannel, clock: Clock, random: Random) {
     this.#channel = channel;
+    this.#clock = clock;
+    this.#random = random;
+    channel.on("close", () => (this.#closed = true));
     // The broker returns what it cannot route before it confirms it.
     channel.on("return", ({ properties }: { properties: { correlationId?: unknown } }) => {
       if (typeof properties.correlationId === "string") this.#returned.add(properties.correlationId);
@@ -144,13 +158,31 @@ export class ConfirmingPublisher {
 
   /** @throws TrueupError `NETWORK`, `OPTION_INVALID` */
   async publish(exchange: string, key: string, body: Uint8Array, options: Options.Publish): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#publishOnce(exchange, key, body, options);
+      } catch (error) {
+        // On a channel that is closed nobody answers any more.
+        if (isTrueupError(error) || this.#closed || attempt === REFUSED.attempts) throw refusedBy(error);
+      }
+      await sleep(this.#clock, backoff(attempt, REFUSED, this.#random));
+    }
+  }
+
+  /** @throws TrueupError; what amqplib says where the broker did not take the message */
+  async #publishOnce(
+    exchange: string,
+    key: string,
+    body: Uint8Array,
+    options: Options.Publish,
+  ): Promise<void> {
     const correlationId = randomUUID();
     const content = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
     await new Promise<void>((resolve, reject) => {
-      const confirmed = (error: unknown) => {
+      const confirmed = (error: Error | null | undefined) => {
         if (this.#returned.delete(correlationId))
           reject(invalidOption(`RabbitMQ routes "${exchange || key}" to no queue`));
-        else if (error !== null && error !== undefined) reject(refusedBy(error));
+        else if (error instanceof Error) reject(error);
         else resolve();
       };
       try {
@@ -186,6 +218,7 @@ export function headersOf({ properties }: ConsumeMessage): Map<string, string> {
 }
 
 function refusedBy(cause: unknown): TrueupError {
+  if (isTrueupError(cause)) return cause;
   return new TrueupError("NETWORK", "RabbitMQ did not take the message", { cause });
 }
 

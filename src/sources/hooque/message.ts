@@ -9,6 +9,7 @@ import { parseJson } from "../../http/json.ts";
 import { parseLinkHeader } from "../../http/link-header.ts";
 import { isUsableId } from "../webhook/delivery.ts";
 import type { MessageHeaders, QueueMessage } from "../queue/driver.ts";
+import { ENVELOPE_PREFIX } from "../queue/envelope.ts";
 
 export interface HooqueMeta {
   /** Links alone do not say it: then events are known by their own ids only. */
@@ -97,9 +98,14 @@ const ANSWERS_OWN = new Set([
   "vary",
 ]);
 
+/** Prefixes of headers that say what became of a webhook on its way. Its sender, who is anybody, must not write them. */
+const ENVELOPES = ["x-hooque-", ENVELOPE_PREFIX];
+
 export function payloadHeaders(headers: Readonly<Record<string, string>>): MessageHeaders {
   return new Map(
-    Object.entries(headers).filter(([name]) => !ANSWERS_OWN.has(name) && !name.startsWith("x-hooque-")),
+    Object.entries(headers).filter(
+      ([name]) => !ANSWERS_OWN.has(name) && !ENVELOPES.some((prefix) => name.startsWith(prefix)),
+    ),
   );
 }
 

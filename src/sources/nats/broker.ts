@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { JetStreamClient } from "@nats-io/jetstream";
+import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
 import { invalidOption, TrueupError } from "../../core/errors.ts";
 import { isTrueupError } from "../../http/exchange.ts";
@@ -17,7 +17,8 @@ export interface NatsQueueOptions {
   readonly subject?: string | undefined;
   /**
    * `"assert"` makes what is missing: the stream (work-queue retention, in files), a stream `<stream>-dead` for dead
-   * letters, the consumer. `"check"` makes the consumer alone.
+   * letters, the consumer. `"check"` makes the consumer alone; a stream that takes in
+   * the subject `<stream>-dead` must be there too, for a source.
    * @default "assert"
    */
   readonly topology?: "assert" | "check" | undefined;
@@ -61,9 +62,13 @@ export function checkStreamOptions({ stream, topology, url }: NatsQueueOptions):
 
 /**
  * Connects, and makes sure of the streams.
+ * @param use whether messages will be rejected: they need somewhere to go
  * @throws TrueupError `UNAUTHORIZED`, `NETWORK`, `OPTION_INVALID`
  */
-export async function openLink(options: NatsQueueOptions): Promise<Link> {
+export async function openLink(
+  options: NatsQueueOptions,
+  use: { readonly rejecting: boolean },
+): Promise<Link> {
   const [{ connect }, { jetstream }] = await Promise.all([
     import("@nats-io/transport-node"),
     import("@nats-io/jetstream"),
@@ -78,7 +83,7 @@ export async function openLink(options: NatsQueueOptions): Promise<Link> {
   }
   const lost = connection.closed().then((cause) => failure(cause, "has closed the connection"));
   try {
-    await settleStreams(connection, options);
+    await settleStreams(connection, options, use.rejecting);
   } catch (cause) {
     await connection.close();
     throw streamFailure(cause, options);
@@ -86,16 +91,21 @@ export async function openLink(options: NatsQueueOptions): Promise<Link> {
   return { connection, client: jetstream(connection), lost };
 }
 
-async function settleStreams(connection: NatsConnection, options: NatsQueueOptions): Promise<void> {
+async function settleStreams(
+  connection: NatsConnection,
+  options: NatsQueueOptions,
+  rejecting: boolean,
+): Promise<void> {
   const { jetstreamManager, RetentionPolicy, StorageType } = await import("@nats-io/jetstream");
   const manager = await jetstreamManager(connection);
   const { replicas: num_replicas = 1, stream, subject = stream, topology } = options;
+  const dead = deadLetterStream(stream);
   if (topology === "check") {
     await manager.streams.info(stream);
+    if (rejecting) await requireTaker(manager, dead);
     return;
   }
   const common = { num_replicas, storage: StorageType.File };
-  const dead = deadLetterStream(stream);
   await manager.streams.add({ ...common, name: dead, subjects: [dead] });
   await manager.streams.add({
     ...common,
@@ -103,6 +113,21 @@ async function settleStreams(connection: NatsConnection, options: NatsQueueOptio
     subjects: [subject],
     retention: RetentionPolicy.Workqueue,
   });
+}
+
+/** Any stream that takes the subject in will do. */
+async function requireTaker(manager: JetStreamManager, subject: string): Promise<void> {
+  try {
+    await manager.streams.find(subject);
+  } catch (cause) {
+    const { name } = (cause ?? {}) as { readonly name?: unknown };
+    if (name === "PermissionViolationError" || name === "TimeoutError") throw cause;
+    throw new TrueupError(
+      "OPTION_INVALID",
+      `no stream takes in the subject "${subject}", so rejected messages have nowhere to go: make one, or leave \`topology\` to "assert"`,
+      { cause },
+    );
+  }
 }
 
 export function failure(cause: unknown, what: string): TrueupError {

@@ -12,17 +12,18 @@ import type { WebhookDelivery } from "../../core/source.ts";
 import { isUsableId, ReceivedDelivery } from "../webhook/delivery.ts";
 import type { MessageHeaders, QueueMessage } from "./driver.ts";
 
-const OWN = "trueup-";
-const RECEIVED_AT = `${OWN}received-at`;
-const DELIVERY_ID = `${OWN}delivery-id`;
-const CONNECTION = `${OWN}connection`;
-const URL_HEADER = `${OWN}url`;
+/** Such headers are believed as they come. A broker that passes on what strangers sent has to drop theirs. */
+export const ENVELOPE_PREFIX = "trueup-";
+const RECEIVED_AT = `${ENVELOPE_PREFIX}received-at`;
+const DELIVERY_ID = `${ENVELOPE_PREFIX}delivery-id`;
+const CONNECTION = `${ENVELOPE_PREFIX}connection`;
+const URL_HEADER = `${ENVELOPE_PREFIX}url`;
 
 /** What every broker's headers can carry as it is. */
 const PRINTABLE = /^[\u0021-\u007e]{1,8192}$/;
 
 /** Why a message lies among the dead letters; set by drivers that publish it there themselves. */
-export const REASON_HEADER = `${OWN}reason`;
+export const REASON_HEADER = `${ENVELOPE_PREFIX}reason`;
 
 /** What is published for a delivery. */
 export interface Envelope {

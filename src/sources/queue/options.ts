@@ -20,7 +20,7 @@ export interface QueueSourceOptions {
   readonly verify?: boolean | undefined;
   /** How the source is called in events and logs. @default the broker's and the queue's name */
   readonly name?: string | undefined;
-  /** How many messages this process holds at once. @default 64 */
+  /** How many messages this process holds at once; those that come together share a commit. @default 256 */
   readonly prefetch?: number | undefined;
   /** A larger body is rejected, in bytes. @default 1_048_576 */
   readonly maxBodyBytes?: number | undefined;
@@ -54,7 +54,7 @@ export function queueSettings(options: QueueSourceOptions, defaults: DriverDefau
   requireText(provider, "provider");
   if (connection !== undefined) requireText(connection, "connection");
   if (typeof verify !== "boolean") throw invalidOption("`verify` must be true or false");
-  const prefetch = positive(options.prefetch, defaults.prefetch ?? 64, "prefetch");
+  const prefetch = positive(options.prefetch, defaults.prefetch ?? 256, "prefetch");
   return {
     provider,
     connection,

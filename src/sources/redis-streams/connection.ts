@@ -10,7 +10,7 @@ import type { Clock } from "../../core/clock.ts";
 import { TrueupError } from "../../core/errors.ts";
 import type { QueueConnection, QueueMessage } from "../queue/driver.ts";
 import { REASON_HEADER } from "../queue/envelope.ts";
-import { type Entry, entryOf, HEADER_PREFIX, type Link } from "./broker.ts";
+import { BODY_FIELD, type Entry, entryOf, HEADER_PREFIX, type Link } from "./broker.ts";
 import { ACK, LEAVE, REJECT, TOUCH, TRIM } from "./scripts.ts";
 
 export interface StreamMessage extends QueueMessage {
@@ -23,6 +23,8 @@ const BLOCK_MS = 1_000;
 const TRIM_EVERY_MS = 60_000;
 const TRIM_EVERY_ACKS = 1_000;
 const ACKS_AT_ONCE = 256;
+/** Names and values of an entry that a script can hand on at once. Of one with more, the body is the dead letter. */
+const MOST_COPIED = 4_000;
 
 export interface GroupSettings {
   readonly stream: string;
@@ -147,10 +149,10 @@ export class StreamConnection implements QueueConnection<StreamMessage> {
   }
 
   async reject(given: StreamMessage, reason: string): Promise<void> {
-    const { fields } = given.entry;
+    const { body, fields } = given.entry;
     await this.#settle(REJECT, 2, given, [
       this.#settings.maxDeadLetters,
-      ...fields,
+      ...(fields.length > MOST_COPIED ? [BODY_FIELD, body] : fields),
       HEADER_PREFIX + REASON_HEADER,
       reason,
     ]);

@@ -5,7 +5,7 @@
  */
 
 import type { Answer } from "./answer.ts";
-import { BodyBuffer, NO_BYTES } from "./body-buffer.ts";
+import { BodyBuffer, NO_BYTES } from "../../http/body-buffer.ts";
 import { DRAIN_BYTES, type BodyRead } from "./body-read.ts";
 import type { RequestHead } from "./delivery.ts";
 import type { Gate } from "./gate.ts";

@@ -8,7 +8,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 import { TrueupError } from "../../core/errors.ts";
 import type { Answer } from "./answer.ts";
-import { BodyBuffer } from "./body-buffer.ts";
+import { BodyBuffer } from "../../http/body-buffer.ts";
 import { DRAIN_BYTES, type BodyRead } from "./body-read.ts";
 import type { RequestHead } from "./delivery.ts";
 import type { Gate } from "./gate.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { TrueupError } from "../../core/errors.ts";
 import type { StoreEnvironment } from "../../core/store.ts";
 import type {
   Claim,
@@ -15,8 +16,9 @@ import type {
 } from "../../core/store.ts";
 import type { Database, Row } from "./database.ts";
 import type { PgTx } from "./driver.ts";
-import { settleColumns, toClaims, toOutcome } from "./rows.ts";
+import { type Claimed, settleColumns, toClaims, toOutcome } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
+import { Tenure } from "./tenure.ts";
 import type { StoreTime } from "./time.ts";
 import { inTransaction } from "./transaction.ts";
 
@@ -37,11 +39,11 @@ interface Turns {
 
 export class Session implements WorkSession<PgTx> {
   readonly #parts: SessionParts;
-  readonly #n: number;
+  readonly #tenure: Tenure;
   readonly #turns = new Map<string, Turns>();
 
   private constructor(n: number, parts: SessionParts) {
-    this.#n = n;
+    this.#tenure = new Tenure(n, parts.database, parts.time);
     this.#parts = parts;
   }
 
@@ -58,19 +60,21 @@ export class Session implements WorkSession<PgTx> {
     if (limit < 1) return [];
     const { database, environment, lookAgain, time } = this.#parts;
     const turns = this.#turnsOf(provider, resource);
-    const rows = await database.call("claim", [
-      time.moment,
-      this.#n,
-      provider,
-      resource,
-      limit,
-      exceptConnections,
-      turns.live,
-      turns.repair,
-      environment.maxEventsPerChange,
-      environment.random(),
-    ]);
-    const { claims, liveAfter, repairAfter, doubtful } = toClaims(rows, request, time);
+    const { claims, liveAfter, repairAfter, doubtful } = await this.#leasing(async (n) => {
+      const rows = await database.call("claim", [
+        time.moment,
+        n,
+        provider,
+        resource,
+        limit,
+        exceptConnections,
+        turns.live,
+        turns.repair,
+        environment.maxEventsPerChange,
+        environment.random(),
+      ]);
+      return toClaims(rows, request, time);
+    });
     Object.assign(turns, { live: liveAfter, repair: repairAfter });
     if (doubtful > 0) lookAgain();
     return claims;
@@ -79,7 +83,10 @@ export class Session implements WorkSession<PgTx> {
   // Asks for no session: when it is lost, so are the leases, and each settlement is answered for itself.
   async settle(settlements: readonly Settlement[]): Promise<SettleOutcome[]> {
     const { database } = this.#parts;
-    return await this.#settleWith(settlements, (values) => database.call("settle", values));
+    return this.#ended(
+      settlements,
+      await this.#settleWith(settlements, (values) => database.call("settle", values)),
+    );
   }
 
   async commit(
@@ -88,49 +95,69 @@ export class Session implements WorkSession<PgTx> {
     options: { readonly timeoutMs: number },
   ): Promise<SettleOutcome[]> {
     const { database, environment } = this.#parts;
-    return await inTransaction(
+    const outcomes = await inTransaction(
       { database, clock: environment.clock, random: environment.random, timeoutMs: options.timeoutMs },
       settlements,
       write,
       (settle) => this.#settleWith(settlements, settle),
     );
+    return this.#ended(settlements, outcomes);
   }
 
   async recordPage(page: PageRecord): Promise<Claim[]> {
     const { database, environment, scopes, time } = this.#parts;
-    const rows = await scopes.with([page.scope], ([scope]) =>
-      database.call("record_page", [
-        time.moment,
-        this.#n,
-        scope,
-        page.pass,
-        page.lock.name,
-        page.lock.fence,
-        page.mark,
-        page.seen,
-        page.differing,
-        page.lease,
-        page.checkpoint,
-        environment.maxEventsPerChange,
-      ]),
-    );
-    return toClaims(rows, page.scope, time).claims;
+    const { claims } = await this.#leasing(async (n) => {
+      const rows = await scopes.with([page.scope], ([scope]) =>
+        database.call("record_page", [
+          time.moment,
+          n,
+          scope,
+          page.pass,
+          page.lock.name,
+          page.lock.fence,
+          page.mark,
+          page.seen,
+          page.differing,
+          page.lease,
+          page.checkpoint,
+          environment.maxEventsPerChange,
+        ]),
+      );
+      return toClaims(rows, page.scope, time);
+    });
+    return claims;
   }
 
   async heartbeat(): Promise<boolean> {
     const { database, environment, time } = this.#parts;
-    const takenOver = await database.value<number | null>("heartbeat", [
-      time.moment,
-      this.#n,
-      environment.random(),
-    ]);
-    if (takenOver !== null) tellOfTakeover(this.#parts, takenOver);
-    return takenOver !== null;
+    try {
+      const takenOver = await this.#tenure.use((n) =>
+        database.value<number | null>("heartbeat", [time.moment, n, environment.random()]),
+      );
+      if (takenOver !== null) tellOfTakeover(this.#parts, takenOver);
+      return takenOver !== null;
+    } catch (error) {
+      if (error instanceof TrueupError && error.code === "STORE_LOST") return false;
+      throw error;
+    }
   }
 
   async release(): Promise<void> {
     const { database, time } = this.#parts;
-    await database.call("end_session", [time.moment, this.#n]);
+    for (const n of this.#tenure.numbers) await database.call("end_session", [time.moment, n]);
+  }
+
+  #ended(settlements: readonly Settlement[], outcomes: SettleOutcome[]): SettleOutcome[] {
+    for (const { claim } of settlements) this.#tenure.endsWith(claim);
+    return outcomes;
+  }
+
+  #leasing(run: (n: number) => Promise<Claimed>): Promise<Claimed> {
+    return this.#tenure.use(async (n) => {
+      const claimed = await run(n);
+      this.#tenure.holds(claimed.claims);
+      return claimed;
+    });
   }
 
   /** In the order of objects, which is the order of locks; a claim that comes twice is lost the second time. */

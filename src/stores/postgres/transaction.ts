@@ -137,7 +137,8 @@ class Connection {
 }
 
 /** White space and both kinds of comments before a word. */
-const FIRST_WORD = /^(?:[\s;]|--[^\n]*(?:\n|$)|\/\*[\s\S]*?(?:\*\/|$))*([A-Za-z]+)(?:\s+([A-Za-z]+))?/;
+const FIRST_WORD =
+  /^(?:[\s;]|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*(?:\*\/|$))*([A-Za-z]+)(?:\s+([A-Za-z]+))?/;
 
 const ENDS = new Set(["BEGIN", "START", "COMMIT", "END", "ABORT", "DISCARD"]);
 

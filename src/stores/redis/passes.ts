@@ -21,6 +21,12 @@ import type { Tickets } from "./tickets.ts";
 /** How many numbers one script looks through. */
 const SLICE = 2_000;
 
+/**
+ * What an interrupted pass has seen is kept for so long: of one that is never taken up again (its connection is
+ * forgotten, say) nothing stays. After that, objects count as not seen, and are fetched before anything is believed.
+ */
+const SEEN_MS = 30 * 86_400_000;
+
 // EXTRA: what the pass has seen.
 const recordPage = urgentScript(
   String.raw`
@@ -80,6 +86,7 @@ end
 if #empty > 0 then logEmpty(empty) end
 if lock then put(CHECKPOINTS, pass, checkpoint) end
 many('BITFIELD', EXTRA, bits)
+call('PEXPIRE', EXTRA, ${SEEN_MS})
 flush()
 local connections = {}
 for i = 1, #leased do connections[i] = string.match(name, '^%Z*%z(%Z*)') end

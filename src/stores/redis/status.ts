@@ -41,7 +41,10 @@ end
 return earliest and format('%d', earliest - shift)
 `);
 
-/** Lanes with work, from one on; how many of their objects are due by a moment, and how many later. */
+/**
+ * Lanes with work, from one on: how many of their objects are due by a moment, and how many later; and what else there
+ * is, at the same moment. By the stamp one can tell whether anything has come to be waiting or leased since.
+ */
 const pending = script(String.raw`
 local by, after = moment(), optional()
 local members = call('ZRANGEBYLEX', QUEUE, after and '(' .. after or '-', '+', 'LIMIT', 0, ${SLICE})
@@ -56,12 +59,23 @@ for _, member in ipairs(members) do
     and call('ZLEXCOUNT', WAITING, '[' .. prefix, '[' .. prefix .. moment14(max(by, 0)) .. '\255') or 0
   due, later = due + soon, later + waiting - soon
 end
-return { due, later, #members == ${SLICE} and members[#members] or false }
+local counter, turn = unpack(call('HMGET', NUMBERS, 'counter', 'turn'))
+local stamp = (counter or '') .. ' ' .. (turn or '')
+return { due, later, call('HLEN', LEASES), call('ZCARD', DEAD), stamp, #members == ${SLICE} and members[#members] or false }
 `);
 
-const leasedAndDead = script(String.raw`
-return { call('HLEN', LEASES), call('ZCARD', DEAD) }
-`);
+/** A slice, as the script counts it. */
+type PendingLine = readonly [
+  due: number,
+  later: number,
+  leased: number,
+  dead: number,
+  stamp: string,
+  next: string | null,
+];
+
+/** How often the slices of very many lanes are counted again because some have moved meanwhile. */
+const RECOUNTS = 3;
 
 const counts = script(String.raw`
 local members = call('ZRANGEBYLEX', SCOPES, argument(), '+', 'LIMIT', 0, ${SLICE})
@@ -152,24 +166,31 @@ export class Status {
   }
 
   async pending(dueBy: number): Promise<Pending> {
-    const found = await this.#everywhere(async (partition) => {
-      const sum = { due: 0, leased: 0, later: 0, dead: 0 };
-      for (let after: string | null = ""; after !== null;) {
-        const reply = await this.#link.run(pending, partition, [dueBy, after]);
-        const [due, later, next] = reply as [number, number, string | null];
-        sum.due += due;
-        sum.later += later;
-        after = next;
-      }
-      const [leased, dead] = (await this.#link.run(leasedAndDead, partition, [])) as [number, number];
-      return { ...sum, leased, dead };
-    });
+    const found = await this.#everywhere((partition) => this.#pendingIn(partition, dueBy));
     return found.reduce((sum, one) => ({
       due: sum.due + one.due,
       leased: sum.leased + one.leased,
       later: sum.later + one.later,
       dead: sum.dead + one.dead,
     }));
+  }
+
+  /** All of one moment, so that what is on its way from leased to waiting is not overlooked. */
+  async #pendingIn(partition: Partition, dueBy: number): Promise<Pending> {
+    for (let recounts = 0; ; recounts += 1) {
+      const sum = { due: 0, leased: 0, later: 0, dead: 0 };
+      const stamps = new Set<string>();
+      for (let after: string | null = ""; after !== null;) {
+        const line = (await this.#link.run(pending, partition, [dueBy, after])) as PendingLine;
+        const [due, later, leased, dead, stamp, next] = line;
+        sum.due += due;
+        sum.later += later;
+        Object.assign(sum, { leased, dead });
+        stamps.add(stamp);
+        after = next;
+      }
+      if (stamps.size === 1 || recounts === RECOUNTS) return sum;
+    }
   }
 
   /** Connections of a provider. */

@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import type { Settlement } from "../../core/store.ts";
+import { encodeVersion } from "../../core/version.ts";
 import type { Topic } from "./fixture.ts";
 import {
   appendIds,
@@ -39,6 +40,31 @@ export const settleTopic: Topic = {
       await expectNothingDue(session, "it is done");
       await appendIds(store, ["a"]);
       assert.deepEqual((await claimOnly(session)).index, index, "the next claim knows it");
+    });
+
+    it("should keep versions with a NUL or a lone surrogate, and go on working with their objects", async ({
+      store,
+      work,
+    }) => {
+      const session = await work();
+      const versions = ["v\0", "\ud800", "\udc00v", 'v"\\', "v"];
+      const ids = versions.map((_, i) => `v${i}`);
+      for (const round of ["first", "second"]) {
+        const entries = versions.map((version, i) => entry(`v${i}`, { version, eventId: round }));
+        const appended = await store.append(entries);
+        assert.deepEqual(new Set(appended.map(({ status }) => status)), new Set(["accepted"]));
+        const claims = await claimUpTo(session, versions.length);
+        assert.equal(claims.length, versions.length);
+        const settled = await session.settle(
+          claims.map((claim) => done(claim, indexEntry({ version: claim.hintVersion ?? null }))),
+        );
+        assert.deepEqual(new Set(settled), new Set(["settled"]));
+      }
+      const found = await store.lookup(SCOPE, ids);
+      assert.deepEqual(
+        found.map((lookup) => lookup?.index?.version),
+        versions.map((version) => encodeVersion(version)),
+      );
     });
 
     it("should keep a tombstone, and not count it as present", async ({ store, work }) => {

@@ -3,8 +3,7 @@ import { describeWith } from "../../services.ts";
 import type { Failpoint } from "./failpoints.ts";
 import { seededRandom } from "./random.ts";
 import { Scenario } from "./scenario.ts";
-import type { CrashStoreName } from "./stores.ts";
-import { crashStores } from "./stores.ts";
+import { crashStores, type CrashStore, type CrashStoreName } from "./stores.ts";
 
 /** Every one of the store that people trust; of the others those at which they differ. `npm run test:crash` has all. */
 const chosen: Readonly<Record<CrashStoreName, readonly Failpoint[]>> = {
@@ -27,11 +26,13 @@ const chosen: Readonly<Record<CrashStoreName, readonly Failpoint[]>> = {
     "key: before",
     "key: after",
   ],
+  redis: ["append: after", "claim: after", "handler: after", "settle: after", "recordPage: after"],
 };
 const RANDOM_KILLS = 4;
 
 for (const [store, points] of Object.entries(chosen) as [CrashStoreName, readonly Failpoint[]][]) {
-  const describeStore = store === "postgres" ? describeWith("postgres") : describe;
+  const { service }: CrashStore = crashStores[store];
+  const describeStore = service === undefined ? describe : describeWith(service);
   describeStore(`kill -9, over ${store}`, () => {
     it("loses nothing at any failpoint (I1, I2, I3, I4, I5, I6)", { timeout: 240_000 }, async () => {
       await using scenario = new Scenario(store, seededRandom(1));

@@ -1,9 +1,10 @@
 /**
  * `npm run test:crash [-- --store sqlite] [-- --seed 7] [-- --random 100]`: every failpoint of every store, the first
  * time it is passed and some time later, and then so many moments at random for each store. A violation prints the seed
- * of its scenario; the last line counts.
+ * of its scenario; the last line counts. With `--cluster`: eight processes on each store that several share (see ../cluster/).
  */
 import { parseArgs } from "node:util";
+import { runClusters } from "../cluster/main.ts";
 import { seededRandom } from "./random.ts";
 import { Scenario, SLEEP_POINTS } from "./scenario.ts";
 import { crashStores, type CrashStoreName } from "./stores.ts";
@@ -13,8 +14,17 @@ const { values } = parseArgs({
     store: { type: "string" },
     seed: { type: "string", default: "1" },
     random: { type: "string", default: "100" },
+    cluster: { type: "boolean", default: false },
   },
 });
+if (values.cluster) {
+  const violations = await runClusters({
+    store: values.store,
+    seed: Number(values.seed),
+    random: Number(values.random),
+  });
+  process.exit(violations === 0 ? 0 : 1);
+}
 const names = (Object.keys(crashStores) as CrashStoreName[]).filter(
   (name) => (values.store ?? name) === name,
 );

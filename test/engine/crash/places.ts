@@ -1,6 +1,8 @@
 /** Where one scenario's data lies, and how it is looked at between two lives. */
+import { hash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { Client } from "pg";
 
 export type Row = Readonly<Record<string, unknown>>;
@@ -76,4 +78,24 @@ function postgresPath(schema: string): string {
 /** The schema of a place's `path`. */
 export function schemaOf(path: string): string {
   return new URL(path).searchParams.get("application_name")!;
+}
+
+export const REDIS = process.env["TRUEUP_TEST_REDIS_URL"] ?? "redis://127.0.0.1:6379";
+
+export function redisPrefix(path: string): string {
+  return `trueup-crash-${hash("sha1", path)}`;
+}
+
+/** Keys of the scenario's own, and a file for the handler. */
+export async function redisKeys(directory: string): Promise<Place> {
+  const place = await file(directory, true);
+  return {
+    ...place,
+    async [Symbol.asyncDispose]() {
+      const client = new Redis(REDIS);
+      for await (const keys of client.scanStream({ match: `{${redisPrefix(place.path)}*`, count: 1_000 }))
+        await Promise.all((keys as string[]).map((key) => client.unlink(key)));
+      await client.quit();
+    },
+  };
 }

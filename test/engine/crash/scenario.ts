@@ -66,7 +66,7 @@ export class Scenario implements AsyncDisposable {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  service(aim?: Aim, leaseMs = 30_000): Service {
+  service(aim?: Aim, leaseMs = this.#kind.leaseMs ?? 30_000): Service {
     const { path, copy } = this.#place!;
     const service = new Service({
       store: this.#store,

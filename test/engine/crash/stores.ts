@@ -4,6 +4,7 @@ import { Keyv } from "keyv";
 import type { Store } from "../../../src/core/store.ts";
 import { postgresStore, type PgTx } from "../../../src/stores/postgres.ts";
 import { keyvStore } from "../../../src/stores/keyv.ts";
+import { redisStore } from "../../../src/stores/redis.ts";
 import { sqliteStore, type SqliteTx } from "../../../src/stores/sqlite.ts";
 import {
   breakPostgres,
@@ -16,7 +17,7 @@ import {
   SQLITE_POINTS,
   STORE_POINTS,
 } from "./failpoints.ts";
-import { file, type Place, schemaOf, schemas } from "./places.ts";
+import { file, type Place, REDIS, redisKeys, redisPrefix, schemaOf, schemas } from "./places.ts";
 
 /** A statement of the handler's, with numbered parameters as SQLite writes them. */
 export type Line = readonly [sql: string, ...params: (string | number)[]];
@@ -31,6 +32,10 @@ export interface CrashStore {
   /** The store's tables that can be looked at: the index, and all that a process which is late must leave alone. */
   readonly tables?: { readonly index: string; readonly written: readonly string[] } | undefined;
   readonly points: readonly Failpoint[];
+  /** The server that it is on. */
+  readonly service?: "postgres" | "redis";
+  /** How long a life waits for the leases of the one before, where several may live at once. */
+  readonly leaseMs?: number;
 }
 
 /** Those of a call that this store does not have, or that this kind of handler does not make. */
@@ -62,7 +67,16 @@ const postgres = {
     for (const [sql, ...params] of lines) await tx.query(sql.replaceAll("?", "$"), params);
   },
   tables: { index: "object", written: ["object", "checkpoint", "pass_page", "work"] },
-};
+  service: "postgres",
+} as const;
+
+/** Only the service dies: what a server's own death leaves is in redis-trouble.test.ts. */
+const redis = {
+  make: (path: string) => redisStore({ url: REDIS, prefix: redisPrefix(path) }) as Store<unknown>,
+  place: redisKeys,
+  service: "redis",
+  leaseMs: 1_000,
+} as const;
 
 const keyv = {
   make: (path: string, points: Failpoints) =>
@@ -79,6 +93,7 @@ export const crashStores = {
     points: beside([...PATH_POINTS, ...STORE_POINTS]),
   },
   postgres: { ...postgres, points: [...PATH_POINTS, ...STORE_POINTS, ...POSTGRES_POINTS] },
+  redis: { ...redis, points: beside([...PATH_POINTS, ...STORE_POINTS]) },
   keyv: { ...keyv, points: beside([...PATH_POINTS, ...STORE_POINTS, ...KEYV_POINTS]) },
 } satisfies Record<string, CrashStore>;
 

@@ -1,7 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { TrueupError } from "../../../src/core/errors.ts";
-import { BodyBuffer } from "../../../src/sources/webhook/body-buffer.ts";
 import { parseBody } from "../../../src/sources/webhook/body.ts";
 
 const form = "application/x-www-form-urlencoded";
@@ -157,31 +156,5 @@ describe("any body", () => {
         }
       }),
     );
-  });
-});
-
-describe("BodyBuffer", () => {
-  test("should give back the bytes of all chunks, up to its cap", () => {
-    fc.assert(
-      fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), fc.nat(400), (chunks, cap) => {
-        const copies = chunks.map((chunk) => chunk.slice());
-        const buffer = new BodyBuffer(cap);
-        let kept = Buffer.alloc(0);
-        for (const chunk of chunks) {
-          const fits = kept.length + chunk.length <= cap;
-          expect(buffer.add(chunk)).toBe(fits);
-          if (fits) kept = Buffer.concat([kept, chunk]);
-        }
-        expect(Buffer.from(buffer.take())).toEqual(kept);
-        expect(chunks, "chunks belong to others").toEqual(copies);
-      }),
-    );
-  });
-
-  test("should hold many small chunks in little memory", () => {
-    const cap = 1_048_576;
-    const buffer = new BodyBuffer(cap);
-    for (let at = 0; at < cap; at += 1) buffer.add(Uint8Array.of(at % 256));
-    expect(buffer.take().buffer.byteLength).toBe(cap);
   });
 });

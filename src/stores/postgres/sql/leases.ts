@@ -81,6 +81,20 @@ BEGIN
   END IF;
 END $$;
 
+-- Goes on under another number, with the leases that are given: the others are unknown to their holder, who was not told.
+-- Done once, however often it is asked for.
+CREATE FUNCTION ${s}.renew_session(p_now bigint, p_session bigint, p_next bigint, p_n bigint[], p_fence bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM ${s}.session e WHERE e.n = p_next AND NOT e.lost) THEN RETURN; END IF;
+  PERFORM 1 FROM ${s}.session e WHERE e.n = p_session AND NOT e.lost FOR UPDATE; -- after the claims under way
+  IF NOT FOUND THEN ${raise("sessionLost")}; END IF;
+  INSERT INTO ${s}.session (n, lease_ms, expires_at) SELECT p_next, e.lease_ms, e.expires_at FROM ${s}.session e WHERE e.n = p_session;
+  PERFORM 1 FROM ${s}.work w WHERE w.session = p_session AND w.fence IS NOT NULL ORDER BY w.n FOR UPDATE;
+  UPDATE ${s}.work w SET session = p_next FROM unnest(p_n, p_fence) h(n, fence) WHERE w.session = p_session AND w.n = h.n AND w.fence = h.fence;
+  PERFORM ${s}.void_leases(${s}.moment(p_now), p_session, false, 0);
+  DELETE FROM ${s}.session e WHERE e.n = p_session;
+END $$;
+
 -- Holds the session for the transaction, so that nobody takes it over before what it leases is there to be voided.
 CREATE FUNCTION ${s}.require_session(p_session bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
