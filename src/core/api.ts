@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { MaybePromise } from "./maybe-promise.ts";
 import type { Connection } from "./provider.ts";
 import type { LaneKind } from "./store.ts";
 
@@ -78,7 +79,7 @@ export interface ApiCall {
 /** One connection's side of the API client, as the worker and the reconciler use it. */
 export interface ConnectionApi {
   /** A context for one call. */
-  context(call: ApiCall): Promise<Context>;
+  context(call: ApiCall): MaybePromise<Context>;
   /** True while more calls wait for the rate budget than it is worth leasing work for. */
   saturated(): boolean;
 }

@@ -8,7 +8,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
-import type { MaybePromise } from "./maybe-promise.ts";
+import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import type { Connections } from "./options.ts";
 import type { AnyProvider, Connection } from "./provider.ts";
 import { textsIn } from "./secrets.ts";
@@ -95,15 +95,11 @@ export class ConnectionRegistry {
   }
 
   /** @throws TrueupError `CONNECTION_UNKNOWN`, and as {@link find} */
-  async get(provider: string, id: string, options?: { readonly refresh: boolean }): Promise<Connection> {
-    const connection = await this.find(provider, id, options);
-    if (connection === undefined) {
-      throw new TrueupError(
-        "CONNECTION_UNKNOWN",
-        `connections.get knows no connection ${JSON.stringify(id)} of "${provider}"`,
-      );
-    }
-    return connection;
+  get(provider: string, id: string, options?: { readonly refresh: boolean }): MaybePromise<Connection> {
+    const found = this.find(provider, id, options);
+    return isPromise(found)
+      ? found.then((connection) => known(connection, provider, id))
+      : known(found, provider, id);
   }
 
   async list(provider: string): Promise<readonly string[]> {
@@ -151,6 +147,14 @@ export class ConnectionRegistry {
       );
     }
   }
+}
+
+function known(connection: Connection | undefined, provider: string, id: string): Connection {
+  if (connection !== undefined) return connection;
+  throw new TrueupError(
+    "CONNECTION_UNKNOWN",
+    `connections.get knows no connection ${JSON.stringify(id)} of "${provider}"`,
+  );
 }
 
 function keyOf(provider: string, id: string): string {

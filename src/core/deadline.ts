@@ -6,12 +6,20 @@
 
 import type { Clock } from "./clock.ts";
 import { TrueupError, type ErrorCode } from "./errors.ts";
+import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import { asError } from "./retry.ts";
+
+/** A call under way, and where it stands among the others; -1: it has ended. */
+interface Running {
+  place: number;
+  readonly abort: (reason: Error) => void;
+}
 
 /** Runs calls that end by themselves, by their own deadline, or when everything is aborted. */
 export class Deadlines {
   readonly #clock: Clock;
-  readonly #running = new Set<(reason: Error) => void>();
+  /** In no order. (A set that ever changes leaves much to the garbage collector.) */
+  readonly #running: Running[] = [];
   #aborted: Error | undefined;
 
   constructor(clock: Clock) {
@@ -26,17 +34,14 @@ export class Deadlines {
     timeoutMs: number,
     code: ErrorCode,
     what: string,
-    run: (signal: AbortSignal) => T | Promise<T>,
+    run: (signal: AbortSignal) => MaybePromise<T>,
   ): Promise<T> {
+    if (this.#aborted !== undefined) return Promise.reject(this.#aborted);
     return new Promise((resolve, reject) => {
-      if (this.#aborted !== undefined) {
-        reject(this.#aborted);
-        return;
-      }
       const controller = new AbortController();
       const end = () => {
         cancel();
-        this.#running.delete(abort);
+        this.#remove(running);
       };
       const abort = (reason: Error) => {
         end();
@@ -47,24 +52,41 @@ export class Deadlines {
         () => abort(new TrueupError(code, `${what} did not end within ${timeoutMs} ms`)),
         timeoutMs,
       );
-      this.#running.add(abort);
-      // A synchronous throw becomes a rejection; a result after the abort is nobody's any more.
-      void new Promise<T>((settle) => settle(run(controller.signal))).then(
-        (value): void => {
-          end();
-          resolve(value);
-        },
-        (error: unknown): void => {
-          end();
-          reject(asError(error));
-        },
-      );
+      const running: Running = { place: this.#running.length, abort };
+      this.#running.push(running);
+      // What comes after the abort is nobody's any more.
+      const succeed = (value: T) => {
+        end();
+        resolve(value);
+      };
+      const fail = (error: unknown) => {
+        end();
+        reject(asError(error));
+      };
+      try {
+        const result = run(controller.signal);
+        if (isPromise(result)) result.then(succeed, fail);
+        else succeed(result);
+      } catch (error) {
+        fail(error);
+      }
     });
   }
 
   /** Aborts all that runs, and refuses what comes. */
   abort(reason: Error): void {
     this.#aborted = reason;
-    for (const abort of Array.from(this.#running)) abort(reason);
+    for (const { abort } of this.#running.slice()) abort(reason);
+  }
+
+  /** The last takes its place. */
+  #remove(running: Running): void {
+    if (running.place < 0) return;
+    const last = this.#running.pop() as Running;
+    if (last !== running) {
+      this.#running[running.place] = last;
+      last.place = running.place;
+    }
+    running.place = -1;
   }
 }

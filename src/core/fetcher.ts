@@ -12,6 +12,7 @@ import type { Deadlines } from "./deadline.ts";
 import { HttpError, SchemaError, TrueupError } from "./errors.ts";
 import { describeRef, objectIdText, type ObjectRef, type Scope } from "./event.ts";
 import type { Hooks } from "./hooks.ts";
+import { isPromise } from "./maybe-promise.ts";
 import type { AnyResource } from "./resource.ts";
 import { asError } from "./retry.ts";
 import type { LaneKind } from "./store.ts";
@@ -100,9 +101,10 @@ export class Fetcher {
     const startedAt = clock.monotonic();
     let error: Error | undefined;
     try {
-      return await deadlines.run(fetchTimeoutMs, "API_TIMEOUT", `fetching ${what}`, async (signal) =>
-        call(await apis.of(provider, connection).context({ signal, lane })),
-      );
+      return await deadlines.run(fetchTimeoutMs, "API_TIMEOUT", `fetching ${what}`, (signal) => {
+        const context = apis.of(provider, connection).context({ signal, lane });
+        return isPromise(context) ? context.then(call) : call(context);
+      });
     } catch (thrown) {
       if (thrown instanceof HttpError && gone.includes(thrown.status)) return undefined;
       error = asError(thrown);

@@ -62,7 +62,9 @@ export class Worker {
   #wakeUp: (() => void) | undefined;
   #turn = 0;
   #failures = 0;
-  readonly #inFlight = new Set<Promise<unknown>>();
+  /** How much is under way: only counted, since a set that ever changes leaves much to the garbage collector. */
+  #inFlight = 0;
+  #whenQuiet: PromiseWithResolvers<void> | undefined;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -91,7 +93,7 @@ export class Worker {
 
   /** Whether nothing is in flight. */
   get quiet(): boolean {
-    return this.#inFlight.size === 0;
+    return this.#inFlight === 0;
   }
 
   /** Stops claiming. Resolves when nothing is in flight any more. */
@@ -99,7 +101,9 @@ export class Worker {
     this.#stopping = true;
     this.#signal();
     await this.#running;
-    while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight);
+    if (this.quiet) return;
+    this.#whenQuiet ??= Promise.withResolvers();
+    await this.#whenQuiet.promise;
   }
 
   async #run(): Promise<void> {
@@ -197,12 +201,15 @@ export class Worker {
   }
 
   #track(work: Promise<unknown>): void {
-    const tracked = work
+    this.#inFlight += 1;
+    void work
       .catch((thrown: unknown) =>
         this.#options.hooks.emit("error", { error: asError(thrown), during: "working" }),
       )
-      .finally(() => this.#inFlight.delete(tracked));
-    this.#inFlight.add(tracked);
+      .finally(() => {
+        this.#inFlight -= 1;
+        if (this.quiet) this.#whenQuiet?.resolve();
+      });
   }
 
   #signal(): void {

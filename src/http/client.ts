@@ -17,6 +17,7 @@ import type {
 import type { Clock, Random } from "../core/clock.ts";
 import { invalidOption, TrueupError } from "../core/errors.ts";
 import type { Hooks, Logger } from "../core/hooks.ts";
+import { isPromise, type MaybePromise } from "../core/maybe-promise.ts";
 import type { AnyProvider, ApiDefinition, Connection } from "../core/provider.ts";
 import type { PermitGrant, RateBudget } from "../core/store.ts";
 import { abortable } from "./abortable.ts";
@@ -31,7 +32,7 @@ export interface ApiClientOptions {
   readonly providers: ReadonlyMap<string, AnyProvider>;
   /** Finds a connection, cached and checked. `refresh` passes the cache by, after the provider refused the credentials. */
   readonly connections: {
-    get(provider: string, id: string, options: { readonly refresh: boolean }): Promise<Connection>;
+    get(provider: string, id: string, options: { readonly refresh: boolean }): MaybePromise<Connection>;
     /** Hears of secrets that requests carry (I12). */
     learn?(provider: string, id: string, what: string, secrets: readonly string[]): void;
   };
@@ -75,6 +76,8 @@ class Clients implements ApiClients, Shared {
   readonly #options: ApiClientOptions;
   /** The least recently used first. */
   readonly #states = new Map<string, ConnectionState>();
+  /** The one that was used last, which need not be moved to the back. */
+  #latest: ConnectionState | undefined;
   #agent: Promise<Dispatcher> | undefined;
   #closed = false;
 
@@ -124,8 +127,14 @@ class Clients implements ApiClients, Shared {
     return this.#agent;
   }
 
-  async #context(state: () => ConnectionState, call: ApiCall): Promise<Context> {
-    const { connection } = await abortable(state().credentials.load(), call.signal);
+  #context(state: () => ConnectionState, call: ApiCall): MaybePromise<Context> {
+    const held = state().credentials.load();
+    if (!isPromise(held)) return this.#contextOf(state, call, held.connection);
+    const loaded = abortable(Promise.resolve(held), call.signal);
+    return loaded.then(({ connection }) => this.#contextOf(state, call, connection));
+  }
+
+  #contextOf(state: () => ConnectionState, call: ApiCall, connection: Connection): Context {
     return {
       api: this.#client(state, call),
       signal: call.signal,
@@ -157,12 +166,15 @@ class Clients implements ApiClients, Shared {
     const key = keyOf(provider, connection);
     const known = this.#states.get(key);
     if (known !== undefined) {
+      if (known === this.#latest) return known;
       this.#states.delete(key);
       this.#states.set(key, known);
+      this.#latest = known;
       return known;
     }
     const made = this.#makeState(key, provider, connection);
     this.#states.set(key, made);
+    this.#latest = made;
     this.#evictIdle();
     return made;
   }

@@ -4,10 +4,11 @@
  * @module
  */
 
+import { isPromise, type MaybePromise } from "../core/maybe-promise.ts";
 import type { Connection } from "../core/provider.ts";
 
 /** The engine's look-up of connections, cached and checked there. */
-export type FindConnection = (options: { readonly refresh: boolean }) => Promise<Connection>;
+export type FindConnection = (options: { readonly refresh: boolean }) => MaybePromise<Connection>;
 
 /** A connection as a request used it. */
 export interface Held {
@@ -27,9 +28,15 @@ export class Credentials {
   }
 
   /** Asks the engine, whose cache knows when to look again. */
-  async load(): Promise<Held> {
+  load(): MaybePromise<Held> {
     const refreshes = this.#held?.refreshes ?? 0;
-    const connection = await this.#find({ refresh: false });
+    const found = this.#find({ refresh: false });
+    return isPromise(found)
+      ? found.then((connection) => this.#loaded(connection, refreshes))
+      : this.#loaded(found, refreshes);
+  }
+
+  #loaded(connection: Connection, refreshes: number): Held {
     const current = this.#held;
     // A refresh that ended meanwhile knows better.
     if (current !== undefined && (current.refreshes > refreshes || current.connection === connection))

@@ -13,6 +13,7 @@ import { secretsOf } from "../core/secrets.ts";
 import type { EventDelivery, RawDelivery } from "../core/source.ts";
 import { authenticate, verifierList } from "./webhook/authenticate.ts";
 import { connectionIdText } from "./webhook/delivery.ts";
+import { checkedEvents, DEFAULT_MAX_BODY_BYTES } from "./webhook/events.ts";
 
 export interface RawReader {
   readonly provider: (name: string) => AnyProvider | undefined;
@@ -69,8 +70,8 @@ export async function readRaw(raw: RawDelivery, owner: Owner, reader: RawReader)
   }
   const events = await asking(provider.name, "events", async () => {
     const found: unknown = await webhook.events(delivery);
-    if (!Array.isArray(found)) throw new TypeError("`events` must return an array");
-    return found as EventDelivery["events"];
+    // A queue may be let carry larger bodies than the webhook.
+    return checkedEvents(found, Math.max(DEFAULT_MAX_BODY_BYTES, delivery.body.byteLength));
   });
   return {
     provider: provider.name,

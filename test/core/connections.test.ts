@@ -82,7 +82,7 @@ describe("looking up a connection", () => {
   test("should remember for a while that there is none, and say so to who needs one", async () => {
     const { asked, registry } = setup(() => undefined);
     expect(await registry.find("crm", "nobody")).toBeUndefined();
-    expect(await rejection(registry.get("crm", "nobody"))).toMatchObject({
+    expect(await rejection((async () => registry.get("crm", "nobody"))())).toMatchObject({
       code: "CONNECTION_UNKNOWN",
       message: 'connections.get knows no connection "nobody" of "crm"',
     });
@@ -159,7 +159,7 @@ describe("credentials", () => {
         context.addIssue({ code: "custom", path: ["token"], message: `bad token ${value.token}` });
       });
     const { registry } = setup((_, id) => withToken(id, "abcabc"), quoting);
-    const error = await rejection(registry.get("crm", "acme"));
+    const error = await rejection((async () => registry.get("crm", "acme"))());
     expect(error).toMatchObject({
       code: "CREDENTIALS_INVALID",
       message: 'the credentials of connection "acme" of "crm" do not match their schema at token',

@@ -111,7 +111,7 @@ export function clientOf(
     ...rest,
   });
   onTestFinished(() => clients.close());
-  const context = (connection = "default", signal = new AbortController().signal) =>
+  const context = async (connection = "default", signal = new AbortController().signal) =>
     clients.of("crm", connection).context({ signal, lane: "live" });
   return { clients, events, logged, context };
 }

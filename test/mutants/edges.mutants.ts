@@ -14,12 +14,6 @@ export const mutants: readonly Mutant[] = [
       "I11",
     ],
     [
-      "a delivery has any number of events",
-      `      if (events.length <= most) return`,
-      `      if (events.length <= most || most > 0) return`,
-      "I10",
-    ],
-    [
       "a compressed body is taken",
       `    if (encoding && encoding.toLowerCase() !== "identity") return`,
       `    if (encoding === "identity, identity") return`,
@@ -57,6 +51,18 @@ export const mutants: readonly Mutant[] = [
       "I11",
     ],
   ]),
+  ...guardsOf(
+    "sources/webhook/events.ts",
+    [...RECEIVER, "sources/raw"],
+    [
+      [
+        "a delivery has any number of events",
+        `  if (events.length <= most) return`,
+        `  if (events.length <= most || most > 0) return`,
+        "I10",
+      ],
+    ],
+  ),
   ...guardsOf(
     "http/body-buffer.ts",
     [...RECEIVER, "http/body-buffer"],

@@ -63,6 +63,15 @@ async function put(webhook: Partial<WebhookDefinition<unknown>>, given: { verify
 }
 
 describe("a queue's message", () => {
+  test("should be rejected with more events than a body can really have (I10)", async () => {
+    const events = (count: number) => () =>
+      Array.from({ length: count }, () => ({ resource: "contact", objectId: "c_1" }));
+    const { accepted, outcome } = await put({ events: events(10_487) });
+    expect(outcome).toMatchObject({ status: "rejected", error: { code: "EVENT_INVALID" } });
+    expect(accepted).toEqual([]);
+    expect((await put({ events: events(10_486) })).accepted, "control").toHaveLength(1);
+  });
+
   test("should be read as the provider's webhook would read it", async () => {
     const { accepted, asked, outcome } = await put({});
     expect(outcome).toBe(ACCEPTED);

@@ -183,7 +183,7 @@ describeWith("postgres")("opening a postgresStore", () => {
   it("should refuse an isolation in which it would not see what others commit", async () => {
     const schema = schemas.name();
     const serializable = withOptions("-c default_transaction_isolation=serializable");
-    await expect(opening({ url, schema })).rejects.toMatchObject({
+    await expect(opening({ url: serializable, schema })).rejects.toMatchObject({
       code: "STORE_FAILED",
       message: expect.stringContaining("read committed") as string,
     });

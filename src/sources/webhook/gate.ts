@@ -6,7 +6,6 @@
 
 import type { Clock } from "../../core/clock.ts";
 import { type ErrorCode, invalidOption, TrueupError } from "../../core/errors.ts";
-import type { SyncEvent } from "../../core/event.ts";
 import type { Hooks } from "../../core/hooks.ts";
 import { isPromise, type MaybePromise } from "../../core/maybe-promise.ts";
 import type { AnyProvider, Connection, WebhookAnswer, WebhookDefinition } from "../../core/provider.ts";
@@ -25,6 +24,7 @@ import {
 } from "./answer.ts";
 import { authenticate, verifierList } from "./authenticate.ts";
 import { connectionIdText, ReceivedDelivery, type RequestHead } from "./delivery.ts";
+import { checkedEvents, DEFAULT_MAX_BODY_BYTES } from "./events.ts";
 import { ReadDeadlines } from "./read-deadlines.ts";
 
 export interface ReceiverOptions {
@@ -49,9 +49,6 @@ export interface ReceiverOptions {
   readonly accepting: () => boolean;
 }
 
-const DEFAULT_MAX_BODY_BYTES = 1_048_576;
-/** A body of `maxBodyBytes` has no more real events; recording the half million numbers that fit would stall everything. */
-const BYTES_PER_EVENT = 100;
 /** How often a failure is reported that anybody can bring about. */
 const TELL_EVERY_MS = 10_000;
 const DEFAULT_CONNECTION = "default";
@@ -141,7 +138,7 @@ export class Gate {
         origin: "webhook",
         deliveryId: delivery.id,
         receivedAt: delivery.receivedAt,
-        events: this.#checked(events),
+        events: checkedEvents(events, this.maxBodyBytes),
       });
     const events = this.#askForEvents(delivery);
     return isPromise(events) ? Promise.resolve(events).then(record) : record(events);
@@ -241,18 +238,6 @@ export class Gate {
     } catch (error) {
       return failed(error);
     }
-  }
-
-  #checked(events: unknown): readonly SyncEvent[] {
-    if (Array.isArray(events)) {
-      const most = Math.ceil(this.maxBodyBytes / BYTES_PER_EVENT);
-      if (events.length <= most) return events as readonly SyncEvent[];
-      throw new TrueupError(
-        "EVENT_INVALID",
-        `a delivery of ${events.length} events: ${most} are taken at most`,
-      );
-    }
-    throw new TrueupError("EVENTS_FAILED", "`webhook.events` must return an array of events");
   }
 
   /**

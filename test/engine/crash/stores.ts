@@ -29,6 +29,8 @@ export interface CrashStore {
   place(directory: string): Promise<Place>;
   /** How the handler writes: with `change.commit`; where absent, beside the store, idempotently. */
   readonly commit?: ((tx: never, lines: readonly Line[]) => void | Promise<void>) | undefined;
+  /** Whether its transactions are its process's own, and not a server's. @default true */
+  readonly holdsTransactions?: boolean;
   /** The store's tables that can be looked at: the index, and all that a process which is late must leave alone. */
   readonly tables?: { readonly index: string; readonly written: readonly string[] } | undefined;
   readonly points: readonly Failpoint[];
@@ -63,6 +65,7 @@ const postgres = {
     return postgresStore({ url: path, schema: schemaOf(path) }) as Store<unknown>;
   },
   place: schemas,
+  holdsTransactions: false,
   commit: async (tx: PgTx, lines: readonly Line[]) => {
     for (const [sql, ...params] of lines) await tx.query(sql.replaceAll("?", "$"), params);
   },

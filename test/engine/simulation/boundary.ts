@@ -1,9 +1,18 @@
-import type { Settlement, Store, WorkSession } from "trueup";
+import type { Claim, Settlement, Store, WorkSession } from "trueup";
 import type { Life } from "./life.ts";
 
-/** What the simulation hears of a store's answers, when they were given. */
+/** A session as witnesses tell it from others. */
+export type SessionName = symbol;
+
+/** What the simulation hears of a store's answers, at the moment when they are given: before anybody may die of them. */
 export interface StoreWitness {
-  /** The settlement was written. */
+  /** A process has the right to work, from now on. */
+  began(session: SessionName): void;
+  /** It has given it up. */
+  released(session: SessionName): void;
+  leased(session: SessionName, claims: readonly Claim[]): void;
+  /** The settlement was written, or a commit's callback is told that it will be. */
+  accepted(session: SessionName, settlement: Settlement): void;
   settled(settlement: Settlement): void;
 }
 
@@ -19,10 +28,11 @@ export function mortalStore<Tx>(store: Store<Tx>, life: Life, witness: StoreWitn
       if (typeof name !== "string" || typeof member !== "function" || PLAIN.has(name)) return member;
       const call = (...args: unknown[]) => Reflect.apply(member, target, args) as Promise<unknown>;
       if (name === "work") {
-        return async (...args: unknown[]) => {
-          const session = (await life.act(name, () => call(...args))) as WorkSession<Tx>;
-          return mortalSession(session, life, witness);
-        };
+        return (...args: unknown[]) =>
+          life.act(name, async () => {
+            const session = (await call(...args)) as WorkSession<Tx>;
+            return mortalSession(session, life, witness);
+          });
       }
       if (WAITING.has(name)) return (...args: unknown[]) => life.act(name, () => call(...args));
       return (...args: unknown[]) => life.store(name, () => call(...args));
@@ -31,18 +41,35 @@ export function mortalStore<Tx>(store: Store<Tx>, life: Life, witness: StoreWitn
 }
 
 function mortalSession<Tx>(session: WorkSession<Tx>, life: Life, witness: StoreWitness): WorkSession<Tx> {
+  const name: SessionName = Symbol(life.name);
+  witness.began(name);
+  const leased = (claims: Claim[]) => {
+    witness.leased(name, claims);
+    return claims;
+  };
+  const told = (settlements: readonly Settlement[], outcomes: readonly string[]) => {
+    for (const [i, settlement] of settlements.entries()) {
+      if (outcomes[i] === "lost") continue;
+      witness.accepted(name, settlement);
+      witness.settled(settlement);
+    }
+  };
   const mortal: WorkSession<Tx> = {
-    claim: (request) => life.store("claim", () => session.claim(request)),
+    claim: (request) => life.store("claim", async () => leased(await session.claim(request))),
     settle: (settlements) =>
       life.store("settle", async () => {
         const outcomes = await session.settle(settlements);
-        tell(settlements, outcomes, witness);
+        told(settlements, outcomes);
         return outcomes;
       }),
-    recordPage: (page) => life.store("recordPage", () => session.recordPage(page)),
+    recordPage: (page) => life.store("recordPage", async () => leased(await session.recordPage(page))),
     heartbeat: () => life.store("heartbeat", () => session.heartbeat()),
     // Whatever becomes of it, the session is over: a disk that fails is simulated below the store, where it has one.
-    release: () => life.act("release", () => session.release()),
+    release: () =>
+      life.act("release", async () => {
+        await session.release();
+        witness.released(name);
+      }),
   };
   if (session.commit === undefined) return mortal;
   const commit = session.commit.bind(session);
@@ -50,15 +77,15 @@ function mortalSession<Tx>(session: WorkSession<Tx>, life: Life, witness: StoreW
     ...mortal,
     commit: (settlements, write, options) =>
       life.store("commit", async () => {
-        const outcomes = await commit(settlements, write, options);
-        tell(settlements, outcomes, witness);
+        const witnessed: typeof write = (tx, live) => {
+          for (const [i, settlement] of settlements.entries())
+            if (live[i] === true) witness.accepted(name, settlement);
+          return write(tx, live);
+        };
+        const outcomes = await commit(settlements, witnessed, options);
+        for (const [i, settlement] of settlements.entries())
+          if (outcomes[i] !== "lost") witness.settled(settlement);
         return outcomes;
       }),
   };
-}
-
-function tell(settlements: readonly Settlement[], outcomes: readonly string[], witness: StoreWitness): void {
-  for (const [i, settlement] of settlements.entries()) {
-    if (outcomes[i] !== "lost") witness.settled(settlement);
-  }
 }

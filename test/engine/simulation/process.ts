@@ -48,7 +48,7 @@ export class Process {
     const engine: ThingEngine = new SyncEngine(
       {
         providers: [thingProvider(scenario, options.mistake)],
-        store: wrap(mortalStore(home.open(life), life, witness)) as Store<SqliteTx>,
+        store: mortalStore(wrap(home.open(life)), life, witness) as Store<SqliteTx>,
         clock: life.clock,
         random,
         logger: quiet,

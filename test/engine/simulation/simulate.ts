@@ -101,7 +101,9 @@ function act(world: World, dice: Dice, ids: readonly string[]): void {
     if (worker !== undefined && scenario.crash > 0) world.kill(worker);
   } else if (roll < 0.84 + scenario.stalls) {
     const { worker } = world;
-    if (worker !== undefined) world.stall(worker, dice.pick([2_000, 2.5 * LEASE_MS]));
+    const ms = dice.pick([2_000, 2.5 * LEASE_MS]);
+    if (worker !== undefined && dice.chance(0.5)) world.stallAtWork(worker, ms);
+    else if (worker !== undefined) world.stall(worker, ms);
   } else if (roll > 0.97) {
     world.clock.setWallClock(world.clock.now() + dice.pick([-3_600_000, 3_600_000, -5_000, 5_000]));
   } else if (roll > 0.94) {

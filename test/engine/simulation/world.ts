@@ -1,8 +1,10 @@
 import type { Settlement, Store } from "trueup";
 import { FakeProvider, TestClock } from "trueup/testing";
+import type { StoreWitness } from "./boundary.ts";
 import { Copy } from "./copy.ts";
 import { Dice } from "./dice.ts";
 import { keyvHome, sqliteHome, type Home } from "./homes.ts";
+import { Leases } from "./leases.ts";
 import { Killed, type Fate, Life } from "./life.ts";
 import { Process, LEASE_MS } from "./process.ts";
 import { type AdapterMistake, RESOURCE } from "./provider.ts";
@@ -25,6 +27,8 @@ export interface WorldOptions {
 
 /** A run is a test of seconds, not of how often one can die. */
 const MOST_CRASHES = 7;
+/** Crossings at which a process has claims in its hands. */
+const AMID_WORK = new Set(["the API )", "handler", "batch handler"]);
 /** Rounds of waiting for a store, before it counts as hung. */
 const MOST_ROUNDS = 400;
 
@@ -35,6 +39,7 @@ export class World {
   readonly fake: FakeProvider<typeof RESOURCE>;
   readonly home: Home;
   readonly copy: Copy;
+  readonly leases: Leases;
   readonly trace: Trace;
   readonly violations: Violation[] = [];
   /** Fences whose work was settled, by object. */
@@ -53,6 +58,7 @@ export class World {
   readonly #fate: Fate;
   readonly #restarts: { readonly at: number; readonly works: boolean }[] = [];
   readonly #dying: Process[] = [];
+  #stallAtWork: { readonly victim: Process; readonly ms: number } | undefined;
   #births = 0;
   #counter = 0;
 
@@ -83,6 +89,7 @@ export class World {
       trace: (line) => this.note(line),
       violated: (invariant, what) => this.violated(invariant, what),
     });
+    this.leases = new Leases(false, (what) => this.violated("I3", what));
     this.#fate = {
       crossing: (life, where) => this.#crossing(life, where),
       storeFails: () => this.chaos && this.#fateDice.chance(scenario.storeFailure),
@@ -130,7 +137,7 @@ export class World {
         copy: this.copy,
         transport: this.fake.transport,
         random: this.#engineDice.random,
-        witness: { settled: (settlement) => this.#settled(settlement) },
+        witness: this.#witness(),
         wrap: this.#wrapStore,
         mistake: this.#mistake,
         note: (line) => this.note(line),
@@ -174,7 +181,13 @@ export class World {
       this.#restarts.push({ at: this.clock.monotonic() + LEASE_MS, works: true });
   }
 
+  /** The same, but amid its work: when it next has an answer of the API, or has begun to handle. */
+  stallAtWork(victim: Process, ms: number): void {
+    this.#stallAtWork = { victim, ms };
+  }
+
   wakeAll(): void {
+    this.#stallAtWork = undefined;
     for (const { life } of this.processes) life.wake();
   }
 
@@ -257,6 +270,11 @@ export class World {
 
   #crossing(life: Life, where: string): void {
     this.note(`${life.name}: ${where}`);
+    const stall = this.#stallAtWork;
+    if (stall?.victim.life === life && AMID_WORK.has(where)) {
+      this.#stallAtWork = undefined;
+      this.stall(stall.victim, stall.ms);
+    }
     if (!this.chaos || life.dead || this.crashes >= MOST_CRASHES) return;
     if (!this.#fateDice.chance(this.scenario.crash)) return;
     this.crashes += 1;
@@ -278,6 +296,20 @@ export class World {
       life.kill();
     }
     return response;
+  }
+
+  #witness(): StoreWitness {
+    const { leases } = this;
+    return {
+      began: (session) => leases.began(session),
+      released: (session) => leases.released(session),
+      leased: (session, claims) => leases.leased(session, claims),
+      accepted: (session, settlement) => leases.accepted(session, settlement),
+      settled: (settlement) => {
+        leases.settled(settlement);
+        this.#settled(settlement);
+      },
+    };
   }
 
   #settled({ claim, kind }: Settlement): void {
