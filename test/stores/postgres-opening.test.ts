@@ -57,7 +57,7 @@ it("should say that the server cannot be reached", async () => {
 
 it("should outlive a connection that the server ends in the same breath as it greets", async () => {
   const error = Buffer.from("SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0");
-  const greeting = Buffer.from("520000000800000000" + "5a0000000549", "hex"); // authenticated, and ready
+  const greeting = Buffer.from("5200000008000000005a0000000549", "hex"); // authenticated, and ready
   const header = Buffer.alloc(5, "E");
   header.writeInt32BE(error.length + 4, 1);
   const server = createServer((socket) => {
