@@ -71,7 +71,7 @@ function remedyOf(code: string | undefined, cause: unknown): string {
     case "ECONNRESET":
     case "ENOTFOUND":
     case "ETIMEDOUT":
-      return ". The server cannot be reached now; it is asked again";
+      return ". The server cannot be reached now";
     default:
       return cause instanceof Error && /timeout exceeded when trying to connect/.test(cause.message)
         ? ". All connections of the pool are in use, or the server does not answer"

@@ -34,7 +34,7 @@ export function storeError(error: unknown): TrueupError {
   if (known !== undefined) return new TrueupError("STORE_FAILED", known, { cause: error });
   const message =
     code === undefined
-      ? "Redis cannot be reached, or the connection broke; it is asked again"
+      ? "Redis cannot be reached, or the connection broke"
       : "Redis refused what it was asked to do";
   return new TrueupError(
     "STORE_FAILED",
