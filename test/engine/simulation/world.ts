@@ -7,7 +7,7 @@ import { keyvHome, sqliteHome, type Home } from "./homes.ts";
 import { Leases } from "./leases.ts";
 import { Killed, type Fate, Life } from "./life.ts";
 import { Process, LEASE_MS } from "./process.ts";
-import { type AdapterMistake, RESOURCE } from "./provider.ts";
+import { type AdapterMistake, CANARY, RESOURCE } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 import { Trace } from "./trace.ts";
 
@@ -100,6 +100,8 @@ export class World {
 
   note(line: string): void {
     if (this.#over) return;
+    // What is told of failures ends up here; a handler's error has the secret in it.
+    if (line.includes(CANARY)) this.violations.push({ invariant: "I12", what: line });
     this.trace.add(`${this.clock.monotonic()} ${line}`);
   }
 
