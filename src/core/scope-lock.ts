@@ -46,7 +46,7 @@ export class ScopeLocks {
   ): Promise<T> {
     while (this.#held.has(name)) {
       signal.throwIfAborted();
-      await Promise.race([this.#held.get(name), aborted(signal)]);
+      await orAborted(this.#held.get(name), signal);
     }
     return this.#inTurn(name, async () => this.#runHeld(await this.#take(name, signal), signal, run));
   }
@@ -124,9 +124,14 @@ export class ScopeLocks {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+/** Waits for a promise that does not reject, or for the signal; of what it was asked for, nothing stays with the signal. */
+async function orAborted(ended: Promise<unknown> | undefined, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await Promise.race([ended, promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }

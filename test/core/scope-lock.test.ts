@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { describe, expect, test } from "vitest";
 import { BUSY, ScopeLocks } from "../../src/core/scope-lock.ts";
 import type { Lock } from "../../src/core/store.ts";
@@ -48,6 +49,19 @@ describe("running under a lock", () => {
     expect(fence).toBe(1);
     expect([held.size, locks.busy("pass"), clock.pendingTimers]).toEqual([0, false, 0]);
     expect(calls).toEqual(["take", "unlock"]);
+  });
+
+  test("should leave nothing with the signal of who waited for another holder here", async () => {
+    const { locks } = setup();
+    const { signal } = new AbortController();
+    const working = gate<void>();
+    const first = locks.run("pass", never, () => working.promise);
+    const second = locks.run("pass", signal, async () => "ran");
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    working.open();
+    await first;
+    expect(await second).toBe("ran");
+    expect(getEventListeners(signal, "abort")).toHaveLength(0);
   });
 
   test("should not wait for another holder who only tries, here or in another process", async () => {

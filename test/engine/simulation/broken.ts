@@ -179,7 +179,7 @@ export const brokenVariants: readonly BrokenVariant[] = [
     breaks: ["I7"],
     options: () => ({
       mistake: { gone: [404, 500, 502, 503, 504] },
-      scenario: { faults: { serverError: 0.5 } },
+      scenario: { hinted: false, crash: 0, faults: { serverError: 0.7 } },
     }),
   },
   {

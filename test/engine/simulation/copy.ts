@@ -4,7 +4,7 @@ import type { SqliteTx } from "trueup/sqlite";
 import type { Dice } from "./dice.ts";
 import { COPY_TABLE } from "./homes.ts";
 import type { Life } from "./life.ts";
-import { ATTEMPTS, MOST_EVENTS, type Thing } from "./provider.ts";
+import { ATTEMPTS, CANARY, MOST_EVENTS, type Thing } from "./provider.ts";
 
 type ThingChange = Change<Thing, SqliteTx>;
 type ThingBatch = Batch<Thing, SqliteTx>;
@@ -146,6 +146,6 @@ export class Copy {
     const roll = dice.random();
     if (roll < 0.1) throw new RejectError("the handler does not want this");
     if (roll < 0.3) throw new RetryLaterError(dice.between(1, 20_000));
-    throw new Error("the handler failed");
+    throw new Error(`the handler failed with ${CANARY}`);
   }
 }

@@ -27,7 +27,7 @@ const { values } = parseArgs({
 /** What a batch tells of each of its seeds. */
 type Told = Pick<SimulationResult, "seed" | "violations" | "crashes" | "hash">;
 
-/** Seeds of one process: what was killed in them is never quite forgotten, and so its memory grows. */
+/** Seeds of one process: small enough that all processes have work until the end. */
 const BATCH = 250;
 
 const [from, count] = [whole("from", values.from), whole("seeds", values.seeds)];

@@ -5,7 +5,7 @@ import { mortalStore, type StoreWitness } from "./boundary.ts";
 import type { Copy } from "./copy.ts";
 import type { Home } from "./homes.ts";
 import type { Life } from "./life.ts";
-import { type AdapterMistake, ATTEMPTS, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
+import { type AdapterMistake, ATTEMPTS, CANARY, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 
 export type ThingEngine = SyncEngine<readonly AnyProvider[], SqliteTx>;
@@ -48,6 +48,7 @@ export class Process {
     const engine: ThingEngine = new SyncEngine(
       {
         providers: [thingProvider(scenario, options.mistake)],
+        connections: { get: async (_provider, id) => ({ id, credentials: { token: CANARY } }) },
         store: mortalStore(wrap(home.open(life)), life, witness) as Store<SqliteTx>,
         clock: life.clock,
         random,

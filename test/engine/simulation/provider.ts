@@ -27,6 +27,8 @@ export const BASE_URL = "http://fake.example/v1/";
 /** The type of events that name no object. */
 export const TOUCHED = "thing.touched";
 export const ATTEMPTS = 4;
+/** The connection's secret, which nobody must ever be told (I12). */
+export const CANARY = "canary-5f0c2e8b91d74a36";
 export const MOST_EVENTS = 5;
 
 /** What a broken variant says wrong of the provider. */
@@ -65,7 +67,12 @@ export function thingProvider(scenario: Scenario, mistake: AdapterMistake = {}):
   });
   return defineProvider({
     name: "fake",
-    api: { baseUrl: BASE_URL, rateLimit: scenario.rateLimit },
+    credentials: z.object({ token: z.string() }),
+    api: {
+      baseUrl: BASE_URL,
+      headers: ({ credentials }) => ({ authorization: `Bearer ${credentials.token}` }),
+      rateLimit: scenario.rateLimit,
+    },
     webhook: {
       verify: standardWebhooks({ secret: FAKE_SECRET }),
       events: ({ json }) => [eventOf(scenario, json as FakeEvent)],

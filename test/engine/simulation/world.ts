@@ -7,7 +7,7 @@ import { keyvHome, sqliteHome, type Home } from "./homes.ts";
 import { Leases } from "./leases.ts";
 import { Killed, type Fate, Life } from "./life.ts";
 import { Process, LEASE_MS } from "./process.ts";
-import { type AdapterMistake, RESOURCE } from "./provider.ts";
+import { type AdapterMistake, CANARY, RESOURCE } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 import { Trace } from "./trace.ts";
 
@@ -59,6 +59,8 @@ export class World {
   readonly #restarts: { readonly at: number; readonly works: boolean }[] = [];
   readonly #dying: Process[] = [];
   #stallAtWork: { readonly victim: Process; readonly ms: number } | undefined;
+  /** What the dead do when all is over is nobody's concern. */
+  #over = false;
   #births = 0;
   #counter = 0;
 
@@ -97,6 +99,9 @@ export class World {
   }
 
   note(line: string): void {
+    if (this.#over) return;
+    // What is told of failures ends up here; a handler's error has the secret in it.
+    if (line.includes(CANARY)) this.violations.push({ invariant: "I12", what: line });
     this.trace.add(`${this.clock.monotonic()} ${line}`);
   }
 
@@ -247,6 +252,10 @@ export class World {
   async dispose(): Promise<void> {
     for (const { life } of this.processes) life.kill();
     await this.#tend();
+    this.#over = true;
+    // Node keeps signals made of others for as long as somebody listens, and with them the whole process of whoever was
+    // killed amid a request. An abort lets them go.
+    for (const { engine } of this.#dying) engine.stop().catch(() => {});
     await this.home.dispose();
   }
 
@@ -269,6 +278,7 @@ export class World {
   }
 
   #crossing(life: Life, where: string): void {
+    if (this.#over) return;
     this.note(`${life.name}: ${where}`);
     const stall = this.#stallAtWork;
     if (stall?.victim.life === life && AMID_WORK.has(where)) {
