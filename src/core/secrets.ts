@@ -16,7 +16,12 @@ const SECRETS = Symbol.for("trueup.secrets");
  * told can be freed of it. @returns the object
  */
 export function keepSecrets<Owner extends object>(owner: Owner, secrets: readonly string[]): Owner {
-  return Object.defineProperty(owner, SECRETS, { value: () => secrets, enumerable: true });
+  // Configurable, because of a property that is not, a proxy must give the very value: one that binds methods throws.
+  return Object.defineProperty(owner, SECRETS, {
+    value: () => secrets,
+    enumerable: true,
+    configurable: true,
+  });
 }
 
 /** What {@link keepSecrets} was told of it. */

@@ -54,6 +54,13 @@ describe("what an object keeps secret (I12)", () => {
   test("should be known of it, of a proxy and of a copy", () => {
     expect(secretsOf(owner())).toEqual(["hunter2!"]);
     expect(secretsOf(new Proxy(owner(), {}))).toEqual(["hunter2!"]);
+    const binding = new Proxy(owner(), {
+      get: (target, name, receiver) => {
+        const value: unknown = Reflect.get(target, name, receiver);
+        return typeof value === "function" ? (value.bind(target) as unknown) : value;
+      },
+    });
+    expect(secretsOf(binding)).toEqual(["hunter2!"]);
     expect(secretsOf({ ...owner(), name: "renamed" })).toEqual(["hunter2!"]);
     for (const other of [{}, null, undefined, "text"]) expect(secretsOf(other)).toEqual([]);
   });
