@@ -33,7 +33,7 @@ interface Asked {
   readonly lane: LaneKind;
   readonly objects: number;
   /** For messages. */
-  readonly what: string;
+  readonly what: () => string;
   /** Statuses that mean "it does not exist". */
   readonly gone: readonly number[];
 }
@@ -51,7 +51,7 @@ export class Fetcher {
   async one(resource: AnyResource, ref: ObjectRef, lane: LaneKind): Promise<FetchResult> {
     try {
       const raw = await this.#call(
-        { scope: ref, lane, objects: 1, what: describeRef(ref), gone: resource.gone },
+        { scope: ref, lane, objects: 1, what: () => describeRef(ref), gone: resource.gone },
         (context) => resource.fetch(ref.id, context),
       );
       if (raw === undefined) return { kind: "gone" };
@@ -77,7 +77,7 @@ export class Fetcher {
     const found = new Map<string, Evidence>();
     try {
       const rows = await this.#call(
-        { scope, lane, objects: ids.length, what: `${ids.length} objects`, gone: [] },
+        { scope, lane, objects: ids.length, what: () => `${ids.length} objects`, gone: [] },
         (context) => fetchMany([...ids], context),
       );
       if (!Array.isArray(rows))
@@ -101,7 +101,7 @@ export class Fetcher {
     const startedAt = clock.monotonic();
     let error: Error | undefined;
     try {
-      return await deadlines.run(fetchTimeoutMs, "API_TIMEOUT", `fetching ${what}`, (signal) => {
+      return await deadlines.run(fetchTimeoutMs, "API_TIMEOUT", () => `fetching ${what()}`, (signal) => {
         const context = apis.of(provider, connection).context({ signal, lane });
         return isPromise(context) ? context.then(call) : call(context);
       });

@@ -80,7 +80,7 @@ async function runSingle(
     await context.deadlines.run(
       timeoutMs,
       "HANDLER_TIMEOUT",
-      `the handler of ${describeRef(task.claim.ref)}`,
+      () => `the handler of ${describeRef(task.claim.ref)}`,
       (signal) => handler(makeChange(task, signal, commits)),
     );
     await commits.close();
@@ -154,7 +154,7 @@ async function runBatch(
     await context.deadlines.run(
       timeoutMs,
       "HANDLER_TIMEOUT",
-      `a batch of ${tasks.length} changes`,
+      () => `a batch of ${tasks.length} changes`,
       (signal) => handler(...batchArguments(tasks, signal, commits, results)),
     );
     await commits.close();

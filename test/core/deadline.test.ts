@@ -8,8 +8,8 @@ function setup() {
   const clock = new TestClock();
   const deadlines = new Deadlines(clock);
   let signal: AbortSignal | undefined;
-  const run = <T>(work: () => T | Promise<T>) =>
-    deadlines.run(1_000, "API_TIMEOUT", "fetching crm.contact/1", (given) => {
+  const run = async <T>(work: () => T | Promise<T>, timeoutMs = 1_000) =>
+    deadlines.run(timeoutMs, "API_TIMEOUT", () => "fetching crm.contact/1", (given) => {
       signal = given;
       return work();
     });
