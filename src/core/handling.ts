@@ -16,6 +16,7 @@ import {
 import type { Deadlines } from "./deadline.ts";
 import { TrueupError } from "./errors.ts";
 import { describeRef } from "./event.ts";
+import { isPromise } from "./maybe-promise.ts";
 import { asError } from "./retry.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { WorkSession } from "./store.ts";
@@ -60,38 +61,28 @@ export function singleHandling(
   return {
     async run(task) {
       if (!permits.tryAcquire()) await permits.acquire();
+      const commits = new CommitOnce(context.session, context.commitTimeoutMs);
       try {
-        return await runSingle(task, handler, options.timeoutMs, context);
+        const running = context.deadlines.run(
+          options.timeoutMs,
+          "HANDLER_TIMEOUT",
+          () => `the handler of ${describeRef(task.claim.ref)}`,
+          (signal) => handler(makeChange(task, signal, commits)),
+        );
+        if (isPromise(running)) await running;
+        await commits.close();
+        return { ok: true, settled: commits.committed.has(task) };
+      } catch (thrown) {
+        const error = asError(thrown);
+        await commits.close().catch(() => {}); // nothing was written, and the handler's own failure says more
+        if (!commits.committed.has(task)) return { ok: false, error };
+        await context.afterCommit(task, error);
+        return { ok: true, settled: true };
       } finally {
         permits.release();
       }
     },
   };
-}
-
-async function runSingle(
-  task: HandlerTask,
-  handler: Handler<unknown, unknown>,
-  timeoutMs: number,
-  context: HandlingContext,
-): Promise<HandlingResult> {
-  const commits = new CommitOnce(context.session, context.commitTimeoutMs);
-  try {
-    await context.deadlines.run(
-      timeoutMs,
-      "HANDLER_TIMEOUT",
-      () => `the handler of ${describeRef(task.claim.ref)}`,
-      (signal) => handler(makeChange(task, signal, commits)),
-    );
-    await commits.close();
-    return { ok: true, settled: commits.committed.has(task) };
-  } catch (thrown) {
-    const error = asError(thrown);
-    await commits.close().catch(() => {}); // nothing was written, and the handler's own failure says more
-    if (!commits.committed.has(task)) return { ok: false, error };
-    await context.afterCommit(task, error);
-    return { ok: true, settled: true };
-  }
 }
 
 /**

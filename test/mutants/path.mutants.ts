@@ -68,15 +68,45 @@ export const mutants: readonly Mutant[] = [
         "I7",
       ],
       [
+        "an answer does not end the outage",
+        `    pauses.answered(claim.ref.provider, claim.ref.connection);`,
+        ``,
+        "I10",
+      ],
+      [
+        "the end of a fetch gives no slot back",
+        `    } finally {\n      fetchSlots.release();`,
+        `    } finally {\n      fetchSlots.free;`,
+        "I5",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/task.ts",
+    ["engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
+    [
+      [
+        "a lost lease is reported as handled",
+        `      if (outcome === "lost") return { kind: "lost" };`,
+        ``,
+        "I3",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/ending.ts",
+    ["engine/attempts", "engine/failures", "engine/freshness"],
+    [
+      [
         "a question to a lagging API is an attempt",
-        `          attempts: claim.attempt - 1,\n          lags: claim.lags + 1,`,
-        `          attempts: claim.attempt,\n          lags: claim.lags + 1,`,
+        `      attempts: claim.attempt - 1,\n      lags: claim.lags + 1,`,
+        `      attempts: claim.attempt,\n      lags: claim.lags + 1,`,
         "I13",
       ],
       [
         "questions to a lagging API are not counted",
-        `          lags: claim.lags + 1,\n          begun: claim.begun,`,
-        `          lags: claim.lags,\n          begun: claim.begun,`,
+        `      lags: claim.lags + 1,\n      begun: claim.begun,`,
+        `      lags: claim.lags,\n      begun: claim.begun,`,
         "I13",
       ],
       [
@@ -98,28 +128,16 @@ export const mutants: readonly Mutant[] = [
         "I13",
       ],
       [
-        "an answer does not end the outage",
-        `    pauses.answered(claim.ref.provider, claim.ref.connection);`,
-        ``,
-        "I10",
-      ],
-      [
         "a handler's network errors are the API's outage",
         `    const unanswered = !begun && isUnanswered(error) ?`,
         `    const unanswered = isUnanswered(error) ?`,
         "I10",
       ],
-      [
-        "the end of a fetch gives no slot back",
-        `    } finally {\n      fetchSlots.release();`,
-        `    } finally {\n      fetchSlots.free;`,
-        "I5",
-      ],
     ],
   ),
   ...guardsOf(
-    "core/task.ts",
-    ["engine/crash-attempts", "engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
+    "core/ending.ts",
+    ["engine/crash-attempts", "engine/lifecycle", "core/ending"],
     [
       [
         "work that ends its process has any number of attempts",
@@ -128,18 +146,9 @@ export const mutants: readonly Mutant[] = [
         "I10",
       ],
       [
-        "a lost lease is reported as handled",
-        `    if (outcome === "lost") return this.#lost(claim);
-    this.#over(route, claim, outcome, notBefore);
-    hooks.emit("change.handled", {`,
-        `    this.#over(route, claim, outcome, notBefore);
-    hooks.emit("change.handled", {`,
-        "I3",
-      ],
-      [
         "a stopped engine's work loses an attempt",
-        `        await this.#retry(route, claim, { ...kept, due: now, attempts: attempt - 1 });`,
-        `        await this.#retry(route, claim, { ...kept, due: now, attempts: attempt });`,
+        `    await this.#retry(route, claim, { due, attempts: attempt - 1, lags, begun: claim.begun || begun });`,
+        `    await this.#retry(route, claim, { due, attempts: attempt, lags, begun: claim.begun || begun });`,
         "I2",
       ],
     ],
