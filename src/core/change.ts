@@ -147,13 +147,12 @@ export class CommitOnce {
   }
 
   /**
-   * The handler has ended: no commit begins any more, and one that is under way, because nobody awaited it, comes to
-   * its end first.
-   * @throws what that one failed with
+   * The handler has ended: no commit begins any more. One that is under way, because nobody awaited it, comes to its end
+   * first: the promise is its, and rejects with what it failed with. `undefined`: there is none.
    */
-  async close(): Promise<void> {
+  close(): Promise<unknown> | undefined {
     this.#closed = true;
-    await this.#underWay;
+    return this.#underWay;
   }
 }
 

@@ -45,6 +45,9 @@ export class ConnectionRegistry {
   /** Ids that nobody knows, or not yet: apart, so that a flood of them drives out no connection and its secrets. */
   readonly #unproven = new Map<string, Kept>();
 
+  /** Most calls ask for the same as the one before, and making its key takes longer than all the rest. */
+  #latest = { provider: "", id: "", key: keyOf("", "") };
+
   constructor(connections: Connections, providers: ReadonlyMap<string, AnyProvider>, clock: Clock) {
     this.#connections = connections;
     this.#providers = providers;
@@ -61,7 +64,7 @@ export class ConnectionRegistry {
     id: string,
     options: { readonly refresh: boolean } = { refresh: false },
   ): MaybePromise<Connection | undefined> {
-    const key = keyOf(provider, id);
+    const key = this.#keyOf(provider, id);
     const kept = this.#kept.get(key) ?? this.#unproven.get(key);
     if (kept !== undefined && !options.refresh && kept.until > this.#clock.now())
       return kept.settled ? kept.known : kept.found;
@@ -84,6 +87,12 @@ export class ConnectionRegistry {
       () => (entry.until = 0), // the next caller looks again
     );
     return found;
+  }
+
+  #keyOf(provider: string, id: string): string {
+    if (this.#latest.id !== id || this.#latest.provider !== provider)
+      this.#latest = { provider, id, key: keyOf(provider, id) };
+    return this.#latest.key;
   }
 
   #keep(key: string, entry: Kept): void {

@@ -53,11 +53,7 @@ export class Fetcher {
     return this.#call(
       { scope: ref, lane, objects: 1, what: () => describeRef(ref), gone: resource.gone },
       (context) => resource.fetch(ref.id, context),
-    )
-      .then((raw): MaybePromise<FetchResult> =>
-        raw === undefined ? GONE : checkedEvidence(resource, raw, "fetch", ref),
-      )
-      .catch(failed);
+    ).then((raw) => resultOf(resource, raw, ref), failed);
   }
 
   /**
@@ -97,9 +93,10 @@ export class Fetcher {
     const { scope, lane, objects, what, gone } = asked;
     const { apis, clock, deadlines, fetchTimeoutMs, hooks } = this.#options;
     const { provider, connection, resource } = scope;
-    const startedAt = clock.monotonic();
+    const isHeard = hooks.has("fetch");
+    const startedAt = isHeard ? clock.monotonic() : 0;
     const tell = (error?: Error) => {
-      if (!hooks.has("fetch")) return;
+      if (!isHeard) return;
       const durationMs = clock.monotonic() - startedAt;
       hooks.emit("fetch", { provider, connection, resource, objects, durationMs, error });
     };
@@ -132,6 +129,16 @@ const GONE: FetchResult = { kind: "gone" };
 
 function failed(thrown: unknown): FetchResult {
   return { kind: "error", error: asError(thrown) };
+}
+
+function resultOf(resource: AnyResource, raw: unknown, ref: ObjectRef): MaybePromise<FetchResult> {
+  if (raw === undefined) return GONE;
+  try {
+    const evidence = checkedEvidence(resource, raw, "fetch", ref);
+    return isPromise(evidence) ? evidence.then((made) => made, failed) : evidence;
+  } catch (thrown) {
+    return failed(thrown);
+  }
 }
 
 async function evidenceById(resource: AnyResource, raw: unknown): Promise<[string, Evidence]> {

@@ -13,6 +13,7 @@ import { describeRef } from "./event.ts";
 import type { FetchResult, Fetcher } from "./fetcher.ts";
 import { batchHandling, singleHandling, type Handling, type HandlingContext } from "./handling.ts";
 import type { Hooks } from "./hooks.ts";
+import { isPromise } from "./maybe-promise.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Redactor } from "./redactor.ts";
@@ -53,26 +54,25 @@ export class TaskRunner {
     const [first] = claims;
     if (first === undefined) return [];
     if (claims.some((claim) => endings.isWornOut(claim))) return this.#withoutWornOut(route, claims);
-    const alone = claims.length === 1;
     if (!fetchSlots.tryAcquire()) await fetchSlots.acquire();
     const requestedAt = clock.now();
     let results: FetchResult[];
     try {
-      results = alone
-        ? [await fetcher.one(route.resource, first.ref, first.lane)]
-        : await fetcher.many(
-            route.resource,
-            first.ref,
-            claims.map((claim) => claim.ref.id),
-            first.lane,
-          );
+      results =
+        claims.length === 1
+          ? [await fetcher.one(route.resource, first.ref, first.lane)]
+          : await fetcher.many(
+              route.resource,
+              first.ref,
+              claims.map((claim) => claim.ref.id),
+              first.lane,
+            );
     } finally {
       fetchSlots.release();
     }
-    const arrived = claims.map((claim, i) =>
-      this.#arrived(route, claim, results[i] as FetchResult, requestedAt),
-    );
-    return alone ? [await (arrived[0] as Promise<TaskResult>)] : Promise.all(arrived);
+    const arrived = (claim: Claim, i: number) =>
+      this.#arrived(route, claim, results[i] as FetchResult, requestedAt);
+    return claims.length === 1 ? [await arrived(first, 0)] : Promise.all(claims.map(arrived));
   }
 
   async #withoutWornOut(route: Route, claims: readonly Claim[]): Promise<TaskResult[]> {
@@ -120,7 +120,8 @@ export class TaskRunner {
       let committed = false;
       if (verdict.kind === "handle") {
         if (verdict.change === "delete") await this.#refuseMassDelete(route, claim);
-        const handled = await this.#handlingOf(route).run({ claim, evidence, verdict, done });
+        const handling = this.#handlingOf(route).run({ claim, evidence, verdict, done });
+        const handled = isPromise(handling) ? await handling : handling;
         if (!handled.ok) return await endings.fail(route, claim, handled.error, true);
         committed = handled.settled;
       }

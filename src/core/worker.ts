@@ -187,13 +187,11 @@ export class Worker {
     while (fetchSlots.free > 0) {
       const unit = this.#next();
       if (unit === undefined) return;
-      this.#track(
-        this.#options.runner.fetch(unit.lane.route, unit.claims).then((results) => {
-          unit.lane.done(unit);
-          if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);
-        }),
-        unit,
-      );
+      this.#track(this.#options.runner.fetch(unit.lane.route, unit.claims), (results = []) => {
+        unit.lane.done(unit);
+        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);
+        this.#ended(unit);
+      });
     }
   }
 
@@ -217,24 +215,27 @@ export class Worker {
     const { endings } = this.#options;
     for (const unit of units) {
       const { claims, lane } = unit;
-      this.#track(Promise.all(claims.map((claim) => endings.release(lane.route, claim))), unit);
+      const released = Promise.all(claims.map((claim) => endings.release(lane.route, claim)));
+      this.#track(released, () => this.#ended(unit));
     }
   }
 
-  /** @param unit what the work is about, where it is about objects */
-  #track(work: Promise<unknown>, unit?: Unit): void {
+  #ended(unit: Unit): void {
+    unit.lane.end(unit);
+    this.#signal();
+  }
+
+  /** @param over hears of the end of the work, and of its result if it has one */
+  #track<T>(work: Promise<T>, over: (result?: T) => void = () => {}): void {
     this.#inFlight += 1;
-    const over = () => {
+    const ended = (result?: T) => {
       this.#inFlight -= 1;
-      if (unit !== undefined) {
-        unit.lane.end(unit);
-        this.#signal();
-      }
+      over(result);
       if (this.quiet) this.#whenQuiet?.resolve();
     };
-    work.then(over, (thrown: unknown) => {
+    work.then(ended, (thrown: unknown) => {
       this.#options.hooks.emit("error", { error: asError(thrown), during: "working" });
-      over();
+      ended();
     });
   }
 

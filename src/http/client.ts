@@ -217,12 +217,7 @@ class CallContext implements Context {
   /** No private member, which would not be found through a proxy. */
   readonly [NEWEST]: () => Connection;
 
-  constructor(
-    api: ApiClient,
-    signal: AbortSignal,
-    limited: Context["limited"],
-    newest: () => Connection,
-  ) {
+  constructor(api: ApiClient, signal: AbortSignal, limited: Context["limited"], newest: () => Connection) {
     this.api = api;
     this.signal = signal;
     this.limited = limited;

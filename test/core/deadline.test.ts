@@ -9,10 +9,15 @@ function setup() {
   const deadlines = new Deadlines(clock);
   let signal: AbortSignal | undefined;
   const run = async <T>(work: () => T | Promise<T>, timeoutMs = 1_000) =>
-    deadlines.run(timeoutMs, "API_TIMEOUT", () => "fetching crm.contact/1", (given) => {
-      signal = given;
-      return work();
-    });
+    deadlines.run(
+      timeoutMs,
+      "API_TIMEOUT",
+      () => "fetching crm.contact/1",
+      (given) => {
+        signal = given;
+        return work();
+      },
+    );
   return { clock, deadlines, run, signal: () => signal as AbortSignal };
 }
 

@@ -263,7 +263,7 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "another order of keys is another content",
-        `  for (const key of Object.keys(record).toSorted()) {`,
+        `  for (const key of sorted(Object.keys(record))) {`,
         `  for (const key of Object.keys(record)) {`,
         "I9",
       ],

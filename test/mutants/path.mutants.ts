@@ -137,7 +137,7 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/ending.ts",
-    ["engine/crash-attempts", "engine/lifecycle", "core/ending"],
+    ["engine/crash-attempts", "engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
     [
       [
         "work that ends its process has any number of attempts",
@@ -196,8 +196,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a commit that nobody awaited is not waited for",
-        `    this.#closed = true;\n    await this.#underWay;`,
-        `    this.#closed = true;`,
+        `    return this.#underWay;`,
+        `    return undefined;`,
         "I2",
       ],
     ],
@@ -261,12 +261,6 @@ export const mutants: readonly Mutant[] = [
     ["engine/shift-guards", "engine/path", "engine/lifecycle", "engine/failures"],
     [
       [
-        "work is leased that nobody has room for",
-        `    const limit = Math.min(slots, unitsFree(lane)) * lane.perSlot;`,
-        `    const limit = 10_000 * lane.perSlot;`,
-        "I10",
-      ],
-      [
         "a worker goes on with a store that is another's",
         `        if (error instanceof TrueupError && error.code === "STORE_LOST") {`,
         `        if (error === null) {`,
@@ -283,6 +277,60 @@ export const mutants: readonly Mutant[] = [
         `    if (due) for (const lane of this.#lanes) lane.ready = true;`,
         `    if (due) for (const lane of this.#lanes) lane.ready = lane.ready;`,
         "I5",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/worker.ts",
+    ["core/worker"],
+    [
+      [
+        "what waits for a slot is fetched while the engine stops",
+        `    this.#giveBack(this.#lanes.flatMap((lane) => lane.withdraw()));\n`,
+        ``,
+        "I5",
+      ],
+      [
+        "what was leased ahead is asked for though its connection is paused",
+        `        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);\n`,
+        ``,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/lane.ts",
+    ["core/worker", "core/throughput"],
+    [
+      [
+        "work is leased that nobody has room for",
+        `    return Math.min(free, Math.max(slots, ahead)) * this.#perSlot;`,
+        `    return Math.max(free, 1_000) * this.#perSlot;`,
+        "I10",
+      ],
+      [
+        "work is leased ahead of a configured rate",
+        `    if (provider.api?.rateLimit?.requests === undefined) this.#throughput`,
+        `    this.#throughput`,
+        "I10",
+      ],
+      [
+        "all connections suffer when one is paused",
+        `connection === undefined || unit.connection === connection;`,
+        `connection === undefined || unit.connection !== "";`,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/throughput.ts",
+    ["core/throughput"],
+    [
+      [
+        "what went fast once is leased ahead for ever",
+        `    if (elapsed >= AHEAD_MS && (this.#done > 0 || elapsed >= STALE_MS)) {`,
+        `    if (elapsed >= AHEAD_MS && this.#done > 0) {`,
+        "I10",
       ],
     ],
   ),
@@ -328,7 +376,19 @@ export const mutants: readonly Mutant[] = [
         `    if (this.#aborted === null) return`,
         "I3",
       ],
-      ["a handler's signal never aborts", `        controller.abort(reason);\n`, ``, "I3"],
+      ["a handler's signal never aborts", `          controller.abort(reason);\n`, ``, "I3"],
+      [
+        "the deadline after the next is nobody's",
+        `    this.#earliest = this.#running.reduce((earliest, { dueAt }) => Math.min(earliest, dueAt), Infinity);\n`,
+        ``,
+        "I5",
+      ],
+      [
+        "an earlier deadline waits for a later one's timer",
+        `    if (this.#running.length === 0 || (this.#timer?.at ?? Infinity) <= this.#earliest) return;`,
+        `    if (this.#running.length === 0 || this.#timer !== undefined) return;`,
+        "I5",
+      ],
     ],
   ),
   ...guardsOf(
