@@ -54,9 +54,9 @@ function objectJson(value: object): string {
 /** Objects of more keys are rare, and leave the sorting to the engine. */
 const FEW_KEYS = 32;
 
-/** In place. For few keys, insertion takes a fifth off an object's whole JSON, and a kilobyte off its memory. */
+/** For few keys, and in place, insertion takes a fifth off an object's whole JSON, and a kilobyte off its memory. */
 function sorted(keys: string[]): string[] {
-  if (keys.length > FEW_KEYS) return keys.sort();
+  if (keys.length > FEW_KEYS) return keys.toSorted();
   for (let i = 1; i < keys.length; i += 1) {
     const key = keys[i] as string;
     let place = i;

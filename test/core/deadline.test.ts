@@ -108,19 +108,30 @@ describe("many calls", () => {
       run(() => new Promise<never>(() => {}), timeoutMs).catch(
         () => void ended.push(`${name} at ${clock.monotonic()}`),
       );
-    const quick = gate();
-    const passing = run(() => quick.promise, 100);
     void late("long", 1_000);
     await clock.settle();
     await clock.advance(50);
-    quick.open(); // its deadline was the next, and is nobody's any more
-    await passing;
     void late("short", 300);
     void late("long too", 1_000);
     await clock.advance(299);
     expect(ended).toEqual([]);
     await clock.advance(1_000);
     expect(ended).toEqual(["short at 350", "long at 1000", "long too at 1050"]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  test("should not miss theirs where that of a call which has ended was the next", async () => {
+    const { clock, run } = setup();
+    const quick = gate();
+    const passing = run(() => quick.promise, 100);
+    const ended = rejection(run(() => new Promise<never>(() => {}), 1_000));
+    await clock.settle();
+    quick.open();
+    await passing;
+    await clock.advance(999);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(1);
+    expect(await ended).toMatchObject({ code: "API_TIMEOUT" });
     expect(clock.pendingTimers).toBe(0);
   });
 });
