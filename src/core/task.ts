@@ -146,7 +146,7 @@ export class TaskRunner {
     const { clock, hooks } = this.#options;
     const { coalesceMs } = route.resource;
     const notBefore = coalesceMs > 0 && requestedAt !== undefined ? requestedAt + coalesceMs : undefined;
-    const verdict = judge(route.resource, claim, evidence);
+    const verdict = judge(route.resource, claim, evidence, clock.now());
     switch (verdict.kind) {
       case "wait": {
         const due = clock.now() + verdict.retryInMs;
