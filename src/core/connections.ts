@@ -6,12 +6,13 @@
 
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
-import { TrueupError } from "./errors.ts";
+import { invalidOption, TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
 import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import type { Connections } from "./options.ts";
 import type { AnyProvider, Connection } from "./provider.ts";
 import { textsIn } from "./secrets.ts";
+import { isStorable } from "./version.ts";
 
 export const DEFAULT_CONNECTION = "default";
 
@@ -111,8 +112,16 @@ export class ConnectionRegistry {
       : known(found, provider, id);
   }
 
+  /** @throws TrueupError `OPTION_INVALID` for what can be no connection's id, or what `connections.list` threw */
   async list(provider: string): Promise<readonly string[]> {
-    return (await this.#connections.list?.(provider)) ?? [DEFAULT_CONNECTION];
+    const listed = (await this.#connections.list?.(provider)) ?? [DEFAULT_CONNECTION];
+    for (const id of listed) {
+      if (!isConnectionId(id))
+        throw invalidOption(
+          `connections.list of "${provider}" must give non-empty strings without a NUL or a lone surrogate, not ${JSON.stringify(id)}`,
+        );
+    }
+    return listed;
   }
 
   forget(provider: string, id: string): void {
@@ -141,6 +150,8 @@ export class ConnectionRegistry {
   }
 
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
+    // It comes from a URL or a message, and no store can keep all that may stand there.
+    if (!isConnectionId(id)) return undefined;
     const connection = await this.#connections.get(provider, id, { refresh });
     if (connection === undefined || connection === null) return undefined;
     const schema = this.#providers.get(provider)?.credentials as StandardSchemaV1 | undefined;
@@ -156,6 +167,10 @@ export class ConnectionRegistry {
       );
     }
   }
+}
+
+function isConnectionId(id: unknown): id is string {
+  return typeof id === "string" && id !== "" && isStorable(id);
 }
 
 function known(connection: Connection | undefined, provider: string, id: string): Connection {

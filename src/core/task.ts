@@ -113,7 +113,7 @@ export class TaskRunner {
     const { coalesceMs } = route.resource;
     const notBefore = coalesceMs > 0 && requestedAt !== undefined ? requestedAt + coalesceMs : undefined;
     try {
-      const verdict = judge(route.resource, claim, evidence);
+      const verdict = judge(route.resource, claim, evidence, clock.now());
       if (verdict.kind === "wait") return await endings.wait(route, claim, verdict);
       const startedAt = clock.monotonic();
       const done: Done = { claim, kind: "done", index: verdict.index, notBefore };
