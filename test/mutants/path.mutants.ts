@@ -140,6 +140,13 @@ export const mutants: readonly Mutant[] = [
     ["engine/crash-attempts", "engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
     [
       [
+        "nobody hears of a lost lease",
+        `    if (outcome === "lost") this.#lost(claim);
+    else this.#over(route, claim, outcome, notBefore);`,
+        `    this.#over(route, claim, outcome, notBefore);`,
+        "I3",
+      ],
+      [
         "work that ends its process has any number of attempts",
         `    return claim.attempt > this.#options.limits.retry.attempts;`,
         `    return claim.attempt < 0;`,
