@@ -299,10 +299,11 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "what was leased ahead is asked for though its connection is paused",
-        `        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);\n`,
+        `      this.#giveBack(lane.withdraw(connection));\n`,
         ``,
         "I10",
       ],
+      ["what is paused goes on as fast as it went", `      lane.slowDown(now);\n`, ``, "I10"],
     ],
   ),
   ...guardsOf(
