@@ -41,6 +41,8 @@ export class DeliveryWatch {
   readonly #options: DeliveryWatchOptions;
   readonly #health: DeliveryHealth;
   readonly #saving = new Map<string, Saving>();
+  /** Most events come for the same connection as the one before. */
+  #latest: Saving | undefined;
   readonly #writes = new Set<Promise<void>>();
 
   constructor(options: DeliveryWatchOptions) {
@@ -88,6 +90,7 @@ export class DeliveryWatch {
   /** Resolves when nothing of it is written any more. */
   async forget(ref: ConnectionRef): Promise<void> {
     this.#health.forget(ref);
+    this.#latest = undefined;
     this.#saving.delete(shortKeyOf(ref));
     await Promise.all(this.#writes);
   }
@@ -109,13 +112,23 @@ export class DeliveryWatch {
     this.#health.remembered(ref, await this.#stored(ref));
   }
 
-  #saveSoon({ connection, provider }: ConnectionRef): void {
+  #saveSoon(ref: ConnectionRef): void {
+    const saving = this.#savingOf(ref);
+    saving.pending = true;
+    if (this.#options.clock.monotonic() >= saving.at + SAVE_EVERY_MS) this.#save(saving);
+  }
+
+  #savingOf({ connection, provider }: ConnectionRef): Saving {
+    const latest = this.#latest;
+    if (latest?.connection === connection && latest.provider === provider) return latest;
     const key = shortKeyOf({ provider, connection });
     const saving = this.#saving.get(key) ?? { provider, connection, at: -Infinity, pending: false };
-    saving.pending = true;
+    if (this.#saving.size >= MOST_REMEMBERED && !this.#saving.has(key)) {
+      this.#saving.delete(this.#saving.keys().next().value as string);
+    }
     this.#saving.set(key, saving);
-    if (this.#options.clock.monotonic() >= saving.at + SAVE_EVERY_MS) this.#save(saving);
-    if (this.#saving.size > MOST_REMEMBERED) this.#saving.delete(this.#saving.keys().next().value as string);
+    this.#latest = saving;
+    return saving;
   }
 
   #save(saving: Saving): void {
@@ -151,7 +164,7 @@ function keyOf({ connection, provider }: ConnectionRef): string {
   return `${connectionKey(provider, connection)}last-events`;
 }
 
-/** Quicker to make than the store's: one is made on the way of each webhook. */
+/** Quicker to make than the store's: one is made on the way of many a webhook. */
 function shortKeyOf({ connection, provider }: ConnectionRef): string {
   return `${provider}/${connection}`;
 }

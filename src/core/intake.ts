@@ -45,7 +45,8 @@ const NOTHING = { accepted: 0, duplicates: 0, ignored: 0 } as const;
 interface Reading {
   readonly provider: AnyProvider;
   readonly entries: AppendEntry[];
-  readonly touched: ReadonlySet<Route>;
+  /** Each once. A list, because nearly all deliveries touch one. */
+  readonly touched: readonly Route[];
   readonly ignored: number;
 }
 
@@ -108,34 +109,23 @@ export class Intake {
     if (provider === undefined)
       throw new TrueupError("OPTION_INVALID", `no provider is named "${delivery.provider}"`);
     const entries: AppendEntry[] = [];
-    const touched = new Set<Route>();
+    const touched: Route[] = [];
     let ignored = 0;
-    for (const [i, event] of delivery.events.entries()) {
+    const { connection, events, origin, receivedAt } = delivery;
+    for (const [i, event] of events.entries()) {
       // Several events of one delivery without ids of their own must not be each other's duplicates.
       const deliveryId =
-        delivery.deliveryId === undefined || delivery.events.length === 1
+        delivery.deliveryId === undefined || events.length === 1
           ? delivery.deliveryId
           : `${delivery.deliveryId}#${i}`;
-      const valid = validateEvent(
-        event,
-        { origin: delivery.origin, receivedAt: delivery.receivedAt, deliveryId },
-        limits,
-      );
+      const valid = validateEvent(event, { origin, receivedAt, deliveryId }, limits);
       const targets = this.#targets(provider, valid);
       if (targets.length === 0) ignored += 1;
       for (const route of targets) {
-        touched.add(route);
+        if (!touched.includes(route)) touched.push(route);
+        const { resourceName: resource } = route;
         entries.push(
-          this.#entry(
-            {
-              provider: provider.name,
-              connection: delivery.connection,
-              resource: route.resourceName,
-              id: valid.objectId,
-            },
-            valid,
-            delivery.origin,
-          ),
+          this.#entry({ provider: provider.name, connection, resource, id: valid.objectId }, valid, origin),
         );
       }
     }

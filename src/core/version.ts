@@ -103,6 +103,8 @@ export function versionOrder(encoded: EncodedVersion | null): string | null {
     case "b":
       return INTEGER.test(value) ? integerOrder(value) : null;
     case "n":
+      // Nearly all that are numbers: exact, and written without an exponent.
+      if (value.length <= SAFE_DIGITS && INTEGER.test(value)) return integerOrder(value);
       return Number.isInteger(Number(value))
         ? integerOrder(BigInt(Number(value)).toString())
         : fractionOrder(Number(value));
@@ -111,13 +113,17 @@ export function versionOrder(encoded: EncodedVersion | null): string | null {
   }
 }
 
+/** So many digits, one of them maybe a sign, are always below 2^53. */
+const SAFE_DIGITS = 15;
+
 /** Few enough for the three digits in which {@link integerOrder} writes how many there are. */
 const INTEGER = /^-?\d{1,999}$/;
 
 // Digits sort by length, then by value; a negative number by the complement of both.
 function integerOrder(text: string): string {
   const negative = text.startsWith("-");
-  const digits = text.slice(negative ? 1 : 0).replace(/^0+(?=\d)/, "");
+  const written = negative ? text.slice(1) : text;
+  const digits = written.startsWith("0") ? written.replace(/^0+(?=\d)/, "") : written;
   if (digits === "0") return "i1000";
   const length = digits.length.toString().padStart(3, "0");
   if (!negative) return `i1${length}${digits}`;

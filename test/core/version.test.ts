@@ -134,6 +134,12 @@ describe("the order of integers", () => {
     expect(compare(1e21, 10n ** 21n - 1n)).toBe(1);
     expect(compare(1e21, 10n ** 22n)).toBe(-1);
   });
+
+  test("should be that of a number's exact value, of which its text shows no more than 17 digits", () => {
+    for (const bits of [49n, 50n, 53n, 60n, 69n]) {
+      for (const value of [2n ** bits, -(2n ** bits)]) expect(compare(Number(value), value)).toBe(0);
+    }
+  });
 });
 
 describe("the order of numbers with a fraction", () => {

@@ -9,8 +9,8 @@ export const mutants: readonly Mutant[] = [
   ...guardsOf("sources/webhook/gate.ts", RECEIVER, [
     [
       "a delivery is not verified",
-      `      delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));`,
-      `      await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection))).catch(() => {});`,
+      `authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));`,
+      `undefined as string | undefined;`,
       "I11",
     ],
     [
@@ -30,14 +30,14 @@ export const mutants: readonly Mutant[] = [
   ...guardsOf("sources/webhook/authenticate.ts", RECEIVER, [
     [
       "a scheme that says false vouches",
-      `      if (verdict === false) throw new SignatureError("the verifier returned false");`,
+      `    if (verdict === false) throw new SignatureError("the verifier returned false");`,
       ``,
       "I11",
     ],
     [
       "no scheme at all vouches",
-      `  throw failure ?? new SignatureError("there is no scheme to accept the delivery");`,
-      `  if (failure !== undefined) throw failure;\n  return undefined;`,
+      `    throw failure ?? new SignatureError("there is no scheme to accept the delivery");`,
+      `    if (failure !== undefined) throw failure;\n    return undefined;`,
       "I11",
       "an empty list of schemes is refused before, by verifierList",
     ],

@@ -117,6 +117,31 @@ describe("hmacSignature", () => {
     },
   );
 
+  test("should take one spelling of a digest alone", async () => {
+    const digest = createHmac("sha256", "s").update("body").digest();
+    const hex = digest.toString("hex");
+    const base64 = digest.toString("base64");
+    const spellings = {
+      hex: [hex.toUpperCase(), `${hex}0`, `${hex}zz`, hex.slice(0, -1), shifted(hex), ` ${hex}`, `${hex}\0`],
+      base64: [
+        base64.replace("=", ""),
+        `${base64}=`,
+        `${base64}!`,
+        shifted(base64),
+        base64.replace("=", "=="),
+      ],
+    };
+    for (const [encoding, others] of Object.entries(spellings)) {
+      const verifier = hmacSignature({ ...options, encoding: encoding as "hex" | "base64" });
+      const refusals = others.map((text) => refusalOf(verifier, deliveryOf("body", { "x-sign": text })));
+      expect(await Promise.all(refusals)).toEqual(others.map(() => "SIGNATURE_INVALID"));
+    }
+  });
+
+  /** The same low bytes, which is what cutting characters down to bytes would see. */
+  const shifted = (text: string) =>
+    text.replace(/./g, (character) => String.fromCharCode(character.charCodeAt(0) + 0x100));
+
   test("should sign what `payload` says, in text or bytes, alone or in a row", async () => {
     for (const payload of [
       () => "héllo",

@@ -25,29 +25,46 @@ export function verifierList(verify: unknown, provider: string): readonly Verifi
 }
 
 /**
- * Returns when one of the schemes vouches for the delivery, with the id that this scheme found, which is believed only
- * now.
- * @throws SignatureError when none does
+ * Says when one of the schemes vouches for the delivery, with the id that this scheme found, which is believed only now.
+ * At once where the schemes do, as all of this package do.
+ *
+ * @param from which of the schemes is asked first; those before it refused, the last of them with `failure`
+ * @throws SignatureError (or rejects with it) when none does
  * @throws TrueupError `HEADER_REPEATED` when one of them met a header that came twice
  */
-export async function authenticate(
+export function authenticate(
   delivery: WebhookDelivery,
   verifiers: readonly Verifier[],
-): Promise<string | undefined> {
-  let failure: Error | undefined;
-  for (const verifier of verifiers) {
-    try {
-      // A scheme of the user's may say `false` where it should throw. That must not read as a yes.
-      const judging: MaybePromise<unknown> = verifier.verify(delivery, delivery.receivedAt);
-      const verdict = isPromise(judging) ? await judging : judging;
-      if (verdict === false) throw new SignatureError("the verifier returned false");
-      const id = verifier.deliveryId?.(delivery);
-      return isUsableId(id) ? id : undefined;
-    } catch (error) {
-      // Whatever class a vendor's own error has, it means what SignatureError means. Only a repeated header is told apart.
-      if (codeOf(error) === "HEADER_REPEATED") failure = error as Error;
-      else failure ??= new SignatureError("no scheme accepts the delivery", { cause: error });
-    }
+  from = 0,
+  failure?: Error,
+): MaybePromise<string | undefined> {
+  const verifier = verifiers[from];
+  if (verifier === undefined) {
+    throw failure ?? new SignatureError("there is no scheme to accept the delivery");
   }
-  throw failure ?? new SignatureError("there is no scheme to accept the delivery");
+  const refused = (error: unknown) => authenticate(delivery, verifiers, from + 1, worstOf(failure, error));
+  try {
+    const id = vouchedId(delivery, verifier);
+    return isPromise(id) ? Promise.resolve(id).catch(refused) : id;
+  } catch (error) {
+    return refused(error);
+  }
+}
+
+/** The delivery's id, if it has one. @throws whatever the scheme refuses the delivery with */
+function vouchedId(delivery: WebhookDelivery, verifier: Verifier): MaybePromise<string | undefined> {
+  const judge = (verdict: unknown) => {
+    // A scheme of the user's may say `false` where it should throw. That must not read as a yes.
+    if (verdict === false) throw new SignatureError("the verifier returned false");
+    const id = verifier.deliveryId?.(delivery);
+    return isUsableId(id) ? id : undefined;
+  };
+  const judging: MaybePromise<unknown> = verifier.verify(delivery, delivery.receivedAt);
+  return isPromise(judging) ? judging.then(judge) : judge(judging);
+}
+
+/** Whatever class a vendor's own error has, it means what SignatureError means. Only a repeated header is told apart. */
+function worstOf(failure: Error | undefined, error: unknown): Error {
+  if (codeOf(error) === "HEADER_REPEATED") return error as Error;
+  return failure ?? new SignatureError("no scheme accepts the delivery", { cause: error });
 }

@@ -118,7 +118,8 @@ export class Gate {
       const connection = isPromise(found) ? await found : found;
       if (connection === undefined) return this.#unknownConnection();
       claimed = connection.id;
-      delivery.id = await authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
+      const vouched = authenticate(delivery, this.#verifiers ?? (await this.#verifiersFor(connection)));
+      delivery.id = isPromise(vouched) ? await vouched : vouched;
       genuine = true;
       const { forward } = this.#options;
       const outcome = await (forward === undefined

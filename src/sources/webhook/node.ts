@@ -143,13 +143,13 @@ function send(response: ServerResponse, answer: Answer, close = false): void {
 }
 
 function writeHead(response: ServerResponse, { status, headers, body }: Answer, close: boolean): void {
-  const length = typeof body === "string" ? Buffer.byteLength(body) : body.length;
-  response.writeHead(status, {
-    ...headers,
-    ...(status === 204 || status === 304 ? undefined : { "content-length": length }),
-    // HTTP/2 knows no such header.
-    ...(close && response.req.httpVersionMajor < 2 ? { connection: "close" } : undefined),
-  });
+  const sent: Record<string, string | number> = { ...headers };
+  if (status !== 204 && status !== 304) {
+    sent["content-length"] = typeof body === "string" ? Buffer.byteLength(body) : body.length;
+  }
+  // HTTP/2 knows no such header.
+  if (close && response.req.httpVersionMajor < 2) sent["connection"] = "close";
+  response.writeHead(status, sent);
 }
 
 /**

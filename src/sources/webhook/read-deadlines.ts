@@ -11,9 +11,10 @@ export const READ_TIMEOUT_MS = 10_000;
 
 /** One body that is being read. */
 export interface Reading {
-  readonly dueAt: number;
   readonly expire: () => void;
   over: boolean;
+  /** Known at the end of the turn in which it began. */
+  dueAt: number;
 }
 
 /**
@@ -35,7 +36,7 @@ export class ReadDeadlines {
 
   /** Calls `expire` once the time is up, unless the reading is ended before. */
   begin(expire: () => void): Reading {
-    const reading = { dueAt: this.#clock.monotonic() + READ_TIMEOUT_MS, expire, over: false };
+    const reading: Reading = { expire, over: false, dueAt: Number.POSITIVE_INFINITY };
     if (this.#fresh.push(reading) === 1) setImmediate(this.#keep);
     return reading;
   }
@@ -49,8 +50,15 @@ export class ReadDeadlines {
 
   /** At the end of the turn: what is not over yet takes longer. */
   readonly #keep = (): void => {
-    for (const reading of this.#fresh) if (!reading.over) this.#readings.add(reading);
+    const fresh = this.#fresh;
     this.#fresh = [];
+    const open = fresh.filter((reading) => !reading.over);
+    if (open.length === 0) return;
+    const dueAt = this.#clock.monotonic() + READ_TIMEOUT_MS;
+    for (const reading of open) {
+      reading.dueAt = dueAt;
+      this.#readings.add(reading);
+    }
     this.#arm();
   };
 

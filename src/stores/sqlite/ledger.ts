@@ -114,7 +114,8 @@ function keysByObject(arrival: string): Map<number, string[]> {
 
 /** A dedupe key as the tables have it. */
 export function keyText(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("base64url");
+  const bytes = Buffer.isBuffer(key) ? key : Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+  return bytes.toString("base64url");
 }
 
 /** Keys as an object's row has them. */

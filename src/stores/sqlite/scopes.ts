@@ -34,6 +34,8 @@ export class Scopes {
   readonly #setError: Statement;
   /** Committed ones alone: what a rolled back transaction created must not be remembered. */
   #remembered = new Map<string, number>();
+  /** The one of them that was asked for last: most events are of the same scope as the one before. */
+  #latest: ScopeRow | undefined;
   #rememberedSince = -1;
 
   constructor(db: DatabaseSync, lanes: Lanes) {
@@ -68,21 +70,32 @@ export class Scopes {
   demand(turn: Turn, scope: Scope): number {
     if (turn.store.scopes_changed !== this.#rememberedSince || this.#remembered.size > MAX_REMEMBERED) {
       this.#remembered = new Map();
+      this.#latest = undefined;
       this.#rememberedSince = turn.store.scopes_changed;
+    }
+    const latest = this.#latest;
+    if (
+      latest?.resource === scope.resource &&
+      latest.connection === scope.connection &&
+      latest.provider === scope.provider
+    ) {
+      return latest.n;
     }
     const key = `${scope.provider}\0${scope.connection}\0${scope.resource}`;
     const known = this.#remembered.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) return this.#last(known, scope);
     const created = turn.newScopes.get(key);
     if (created !== undefined) return created;
     const found = this.find(scope);
-    if (found !== undefined) this.#remembered.set(key, found);
-    return found ?? this.#create(turn, key, scope);
+    if (found === undefined) return this.#create(turn, key, scope);
+    this.#remembered.set(key, found);
+    return this.#last(found, scope);
   }
 
   /** What is remembered is void: scopes were forgotten. */
   forgetNumbers(turn: Turn): void {
     this.#remembered = new Map();
+    this.#latest = undefined;
     turn.newScopes.clear();
   }
 
@@ -102,6 +115,11 @@ export class Scopes {
 
   recordError(scope: number, error: string): void {
     this.#setError.run(error, scope);
+  }
+
+  #last(n: number, { provider, connection, resource }: Scope): number {
+    this.#latest = { n, provider, connection, resource };
+    return n;
   }
 
   #create(turn: Turn, key: string, { provider, connection, resource }: Scope): number {
