@@ -4,10 +4,11 @@
  * @module
  */
 
-import type { Settlement, SettleOutcome } from "../../core/store.ts";
+import type { Claim, IndexEntry, Settlement, SettleOutcome } from "../../core/store.ts";
 import { scopeName } from "./append.ts";
 import type { Argument } from "./client.ts";
 import { failureText, indexText } from "./index-text.ts";
+import { numberIn, type Receipt, receiptOf } from "./leases.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import { script } from "./script.ts";
@@ -17,6 +18,55 @@ import { script } from "./script.ts";
  * objects, which nothing binds together.
  */
 const MAX_SETTLEMENTS = 500;
+
+/**
+ * By far the most are done, and nothing came meanwhile, which their leases tell by standing as they were taken. What was
+ * read at the claim still holds then, so that nothing is read now, and the record is written as its holder made it.
+ * Others are left alone.
+ *
+ * Groups of one lease and scope, each with what becomes of the presence of its objects, a character an object; then
+ * fields, records up to what `touched` is, and events, of all.
+ */
+const settleUntouched = script(String.raw`
+evenWhenFull()
+local size, groups = number(), {}
+for i = 1, number() do groups[i] = { held = argument(), scope = argument(), presences = argument() } end
+local fields, records, seqs = position, position + size, position + 2 * size
+local leases = call('HMGET', LEASES, unpack(ARGV, fields + 1, fields + size))
+local touched = format('%d', tick()) .. '}'
+local sets, gone, events, ended, i = {}, {}, {}, {}, 0
+for _, group in ipairs(groups) do
+  local held, more = group.held, 0
+  for j = 1, #group.presences do
+    i = i + 1
+    local field = ARGV[fields + i]
+    if leases[i] == held and not ended[field] then
+      ended[field] = true
+      local place = #gone + 1
+      gone[place], sets[2 * place - 1], sets[2 * place] = field, field, ARGV[records + i] .. touched
+      local list = ARGV[seqs + i]
+      if find(list, ',', 1, true) then
+        for seq in string.gmatch(list, '%d+') do events[#events + 1] = seq end
+      elseif list ~= '' then
+        events[#events + 1] = list
+      end
+      local presence = string.byte(group.presences, j)
+      if presence == 43 then more = more + 1 elseif presence == 45 then more = more - 1 end
+    else
+      leases[i] = false
+    end
+  end
+  if more ~= 0 then present[group.scope] = (present[group.scope] or 0) + more end
+end
+many('HSET', OBJECTS, sets)
+many('HDEL', LEASES, gone)
+many('HDEL', EVENTS, events)
+flush()
+if #gone == size then return 1 end
+for i = 1, size do leases[i] = leases[i] and 1 or 0 end
+return leases
+`);
+
 const settle = script(String.raw`
 evenWhenFull()
 local session = argument()
@@ -30,23 +80,8 @@ for i = 1, number() do
     attempts = tonumber(attempts), lags = tonumber(lags), begun = begun, at = moment(), index = optional(), error = optional() }
   settlements[i], fields[i] = s, fieldOf(s.scope, s.id)
 end
-local records, leases = gather('HMGET', OBJECTS, fields), gather('HMGET', LEASES, fields)
+load(fields)
 local touched, errors, taken = tick(), {}, {}
-
--- By far the most are done, and nothing came meanwhile. Then the new record follows from a few parts of the old one,
--- which is not read as a whole. (In the text of a string, these names would have a backslash before their quotes.)
-local function quick(i, s)
-  local record = records[i]
-  if s.kind ~= 'done' or not s.index or s.at or string.find(record, '"newDirty":', 1, true) then return false end
-  local field, n = fields[i], string.match(record, '"n":(%d+)')
-  put(OBJECTS, field, '{"n":' .. n .. ',"touched":' .. format('%d', touched) .. ',"index":' .. s.index .. '}')
-  drop(LEASES, field)
-  for seq in string.gmatch(string.match(record, '"seqs":%[([%d,]+)%]') or '', '%d+') do drop(EVENTS, seq) end
-  local was = string.find(record, '"index":["p"', 1, true) and 1 or 0
-  local is = string.sub(s.index, 1, 4) == '["p"' and 1 or 0
-  if is ~= was then present[s.scope] = (present[s.scope] or 0) + is - was end
-  return true
-end
 
 -- Everything that belongs to the piece of work that is done, but for what was appended meanwhile.
 local function clear(o)
@@ -93,15 +128,13 @@ end
 local outcomes = {}
 for i, s in ipairs(settlements) do
   local field = fields[i]
+  local o = object[field]
   -- After a failover that lost writes a fence may be given a second time: the session tells those two apart.
-  local holder, fence = string.match(leases[i] or '', '^([^:]*):%d+:(%d+)$')
-  if taken[field] or not records[i] or holder ~= session or fence ~= s.fence then
+  local holder, fence = string.match(lease[field] or '', '^([^:]*):%d+:(%d+)%+?$')
+  if taken[field] or not o or holder ~= session or fence ~= s.fence then
     outcomes[i] = 2
-  elseif quick(i, s) then
-    outcomes[i], taken[field] = 0, true
   else
-    keep(field, records[i], leases[i])
-    local o = change(field)
+    change(field)
     local since = endLease(field, o)
     o.touched = touched
     if s.kind == 'done' then done(field, o, s, since) else failed(o, s, since) end
@@ -133,8 +166,8 @@ export class Settler {
     const calls = [...byPartition].flatMap(([partition, places]) =>
       slices(places).map(async (slice) => {
         const own = slice.map((i) => settlements[i] as Settlement);
-        const reply = await this.#settleIn(partition, session, own);
-        slice.forEach((i, j) => (results[i] = outcomes[reply[j] ?? 2] as SettleOutcome));
+        const found = await this.#settleIn(partition, session, own);
+        slice.forEach((i, j) => (results[i] = found[j] as SettleOutcome));
       }),
     );
     await Promise.all(calls);
@@ -145,7 +178,44 @@ export class Settler {
     partition: Partition,
     session: string,
     settlements: readonly Settlement[],
+  ): Promise<SettleOutcome[]> {
+    const results = settlements.map((): SettleOutcome => "settled");
+    const { untouched, others } = sorted(session, settlements);
+    const read = async (places: readonly number[]) => {
+      const own = places.map((place) => settlements[place] as Settlement);
+      const reply = await this.#settleByReading(partition, session, own);
+      places.forEach((place, i) => (results[place] = outcomes[reply[i] ?? 2] as SettleOutcome));
+    };
+    const [touched] = await Promise.all([this.#settleUntouched(partition, untouched), read(others)]);
+    await read(touched);
+    return results;
+  }
+
+  /** @returns which it has left alone */
+  async #settleUntouched(partition: Partition, all: readonly Untouched[]): Promise<number[]> {
+    if (all.length === 0) return [];
+    const groups = groupsOf(all);
+    const ordered = groups.flatMap(({ members }) => members);
+    const reply = await this.#link.run(settleUntouched, partition, [
+      ordered.length,
+      groups.length,
+      ...groups.flatMap(({ held, scope, presences }) => [held, scope, presences]),
+      ...ordered.map(({ receipt }) => receipt.field),
+      ...ordered.map(
+        ({ claim, index }) => `{"n":${numberIn(claim.key)},"index":${indexText(index)},"touched":`,
+      ),
+      ...ordered.map(({ receipt }) => receipt.seqs.join()),
+    ]);
+    if (reply === 1) return [];
+    return ordered.filter((_, i) => (reply as number[])[i] === 0).map(({ place }) => place);
+  }
+
+  async #settleByReading(
+    partition: Partition,
+    session: string,
+    settlements: readonly Settlement[],
   ): Promise<readonly number[]> {
+    if (settlements.length === 0) return [];
     const scopes = new Map<string, number>();
     const lines: Argument[] = [];
     for (const settlement of settlements) {
@@ -159,6 +229,68 @@ export class Settler {
     const args = [session, scopes.size, ...scopes.keys(), settlements.length, ...lines];
     return (await this.#link.run(settle, partition, args)) as readonly number[];
   }
+}
+
+/** A settlement of work that is done, and whose object may be as it was when it was claimed. */
+interface Untouched {
+  readonly place: number;
+  readonly claim: Claim;
+  readonly index: IndexEntry;
+  readonly receipt: Receipt;
+}
+
+/** What of settlements may be written unread, and the places of the others: also of all of objects that those are about. */
+function sorted(
+  session: string,
+  settlements: readonly Settlement[],
+): { readonly untouched: readonly Untouched[]; readonly others: readonly number[] } {
+  const found = settlements.map((settlement, place) => toUntouched(session, settlement, place));
+  const read = new Set(settlements.filter((_, i) => found[i] === undefined).map(({ claim }) => claim.key));
+  if (read.size === 0) return { untouched: found as Untouched[], others: [] };
+  const isUntouched = (one: Untouched | undefined) => one !== undefined && !read.has(one.claim.key);
+  return {
+    untouched: found.filter(isUntouched) as Untouched[],
+    others: [...found.keys()].filter((place) => !isUntouched(found[place])),
+  };
+}
+
+function toUntouched(session: string, settlement: Settlement, place: number): Untouched | undefined {
+  if (settlement.kind !== "done" || settlement.index === null || settlement.notBefore !== undefined)
+    return undefined;
+  const { claim, index } = settlement;
+  const receipt = receiptOf(claim);
+  return receipt?.held.startsWith(session) === true ? { place, claim, index, receipt } : undefined;
+}
+
+/** What was leased at once, of one scope. */
+interface Group {
+  readonly held: string;
+  readonly scope: string;
+  presences: string;
+  readonly members: Untouched[];
+}
+
+function groupsOf(all: readonly Untouched[]): Group[] {
+  const groups = new Map<string, Group>();
+  let group: Group | undefined;
+  for (const one of all) {
+    const { field, held } = one.receipt;
+    const scope = field.slice(0, field.indexOf(":"));
+    if (group?.scope !== scope || group.held !== held) {
+      const name = `${scope} ${held}`;
+      group = groups.get(name) ?? { held, scope, presences: "", members: [] };
+      groups.set(name, group);
+    }
+    group.members.push(one);
+    group.presences += presenceOf(one);
+  }
+  return [...groups.values()];
+}
+
+function presenceOf({ claim, index }: Untouched): "+" | "-" | "=" {
+  const [was, is] = [claim.index?.state === "present", index.state === "present"];
+  if (was === is) return "=";
+  return is ? "+" : "-";
 }
 
 interface Details {
