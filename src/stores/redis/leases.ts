@@ -129,20 +129,25 @@ export function numberIn(key: number): number {
   return key % OBJECTS_PER_SCOPE;
 }
 
-/** What a claim must be settled with while nothing has come since it was taken. */
+/** What a claim can be settled with unread, while nothing has come since it was taken. */
 export interface Receipt {
   readonly field: string;
   /** What stands as the object's lease. */
   readonly held: string;
   /** Its events. */
   readonly seqs: readonly number[];
+  /** A copy of it is another claim: nobody knows what was changed in it. */
+  claim?: Claim;
 }
 
-/** Kept with the claim, and not in it: a copy of a claim has none, and is settled by reading what there is. */
-const receipts = new WeakMap<Claim, Receipt>();
+const RECEIPT: unique symbol = Symbol("receipt");
 
-export function receiptOf(claim: Claim): Receipt | undefined {
-  return receipts.get(claim);
+/** With its receipt, so that nothing has to be kept by claim and let go of. */
+type LeasedClaim = Claim & { readonly [RECEIPT]?: Receipt };
+
+export function receiptOf(claim: LeasedClaim): Receipt | undefined {
+  const receipt = claim[RECEIPT];
+  return receipt?.claim === claim ? receipt : undefined;
 }
 
 /** Claims, as they were answered, with the events that they have seen. */
@@ -169,7 +174,8 @@ export async function toClaims(
       const text = texts[next];
       if (typeof text === "string") events.push(JSON.parse(text) as StoredEvent); // others have expired
     }
-    const claim: Claim = {
+    const receipt: Receipt = { field, held, seqs: own };
+    const claim: LeasedClaim = {
       ref: {
         provider,
         connection: connections.get(field.slice(0, colon)) as string,
@@ -191,8 +197,9 @@ export async function toClaims(
       eventCount: record.events ?? 0,
       dirtySince: record.dirty - shift,
       index: record.index === undefined ? undefined : toIndex(record.index),
+      [RECEIPT]: receipt,
     };
-    receipts.set(claim, { field, held, seqs: own });
+    receipt.claim = claim;
     return claim;
   });
 }

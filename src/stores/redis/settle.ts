@@ -24,27 +24,37 @@ const MAX_SETTLEMENTS = 500;
  * read at the claim still holds then, so that nothing is read now, and the record is written as its holder made it.
  * Others are left alone.
  *
- * Groups of one lease and scope, each with what becomes of the presence of its objects, a character an object; then
- * fields, records up to what `touched` is, and events, of all.
+ * Groups of one lease and scope, each with what becomes of the presence of its objects, a character an object; then of
+ * all fields, as JSON, and records up to what `touched` is and events, line by line: few arguments cost less than many.
  */
 const settleUntouched = script(String.raw`
+local function linesOf(text)
+  local lines, start = {}, 1
+  repeat
+    local stop = find(text, '\n', start, true)
+    lines[#lines + 1] = sub(text, start, stop and stop - 1)
+    start = stop and stop + 1
+  until not start
+  return lines
+end
+
 evenWhenFull()
-local size, groups = number(), {}
+local groups = {}
 for i = 1, number() do groups[i] = { held = argument(), scope = argument(), presences = argument() } end
-local fields, records, seqs = position, position + size, position + 2 * size
-local leases = call('HMGET', LEASES, unpack(ARGV, fields + 1, fields + size))
+local fields, records, seqs = cjson.decode(argument()), linesOf(argument()), linesOf(argument())
+local leases = gather('HMGET', LEASES, fields)
 local touched = format('%d', tick()) .. '}'
 local sets, gone, events, ended, i = {}, {}, {}, {}, 0
 for _, group in ipairs(groups) do
   local held, more = group.held, 0
   for j = 1, #group.presences do
     i = i + 1
-    local field = ARGV[fields + i]
+    local field = fields[i]
     if leases[i] == held and not ended[field] then
       ended[field] = true
       local place = #gone + 1
-      gone[place], sets[2 * place - 1], sets[2 * place] = field, field, ARGV[records + i] .. touched
-      local list = ARGV[seqs + i]
+      gone[place], sets[2 * place - 1], sets[2 * place] = field, field, records[i] .. touched
+      local list = seqs[i]
       if find(list, ',', 1, true) then
         for seq in string.gmatch(list, '%d+') do events[#events + 1] = seq end
       elseif list ~= '' then
@@ -62,8 +72,8 @@ many('HSET', OBJECTS, sets)
 many('HDEL', LEASES, gone)
 many('HDEL', EVENTS, events)
 flush()
-if #gone == size then return 1 end
-for i = 1, size do leases[i] = leases[i] and 1 or 0 end
+if #gone == #fields then return 1 end
+for i = 1, #fields do leases[i] = leases[i] and 1 or 0 end
 return leases
 `);
 
@@ -197,14 +207,11 @@ export class Settler {
     const groups = groupsOf(all);
     const ordered = groups.flatMap(({ members }) => members);
     const reply = await this.#link.run(settleUntouched, partition, [
-      ordered.length,
       groups.length,
       ...groups.flatMap(({ held, scope, presences }) => [held, scope, presences]),
-      ...ordered.map(({ receipt }) => receipt.field),
-      ...ordered.map(
-        ({ claim, index }) => `{"n":${numberIn(claim.key)},"index":${indexText(index)},"touched":`,
-      ),
-      ...ordered.map(({ receipt }) => receipt.seqs.join()),
+      JSON.stringify(ordered.map(({ receipt }) => receipt.field)),
+      ordered.map(({ claim, index }) => recordStart(claim, index)).join("\n"),
+      ordered.map(({ receipt }) => receipt.seqs.join()).join("\n"),
     ]);
     if (reply === 1) return [];
     return ordered.filter((_, i) => (reply as number[])[i] === 0).map(({ place }) => place);
@@ -260,6 +267,11 @@ function toUntouched(session: string, settlement: Settlement, place: number): Un
   const { claim, index } = settlement;
   const receipt = receiptOf(claim);
   return receipt?.held.startsWith(session) === true ? { place, claim, index, receipt } : undefined;
+}
+
+/** What stands in the record of an object that is clean, up to what `touched` is. */
+function recordStart({ key }: Claim, index: IndexEntry): string {
+  return `{"n":${numberIn(key)},"index":${indexText(index)},"touched":`;
 }
 
 /** What was leased at once, of one scope. */
