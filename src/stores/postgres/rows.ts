@@ -15,7 +15,7 @@ import type {
   Settlement,
   SettleOutcome,
 } from "../../core/store.ts";
-import { booleans, numbers, texts } from "./arrays.ts";
+import { booleans, longTexts, numbers, texts } from "./arrays.ts";
 import type { Row } from "./database.ts";
 import type { StoreTime } from "./time.ts";
 
@@ -119,7 +119,10 @@ export function indexColumns(entries: readonly (IndexEntry | null | undefined)[]
 }
 
 /** The parameters of `append` for entries, after the moment: a column each. */
-export function appendColumns(entries: readonly AppendEntry[], scopes: readonly number[]): string[] {
+export function appendColumns(
+  entries: readonly AppendEntry[],
+  scopes: readonly number[],
+): (string | Buffer)[] {
   const perObject = new Map<string, number>();
   const seen = new Set<string>();
   const keys = entries.map(({ dedupeKey }) => (dedupeKey === undefined ? null : hex(dedupeKey)));
@@ -139,7 +142,7 @@ export function appendColumns(entries: readonly AppendEntry[], scopes: readonly 
     texts(entries, ({ ref }) => ref.id),
     numbers(rounds, (round) => round),
     texts(keys, (key) => key),
-    texts(entries, ({ event }) => (event === undefined ? null : JSON.stringify(event))),
+    longTexts(entries, ({ event }) => (event === undefined ? null : JSON.stringify(event))),
     texts(entries, ({ origin }) => origin),
     booleans(entries, ({ lane }) => lane === "repair"),
     booleans(entries, ({ force }) => force === true),
@@ -150,15 +153,22 @@ export function appendColumns(entries: readonly AppendEntry[], scopes: readonly 
 }
 
 /** In the order of entries: a duplicate is told what its object is at after the entries before it. */
-export function toAppendResults(rows: readonly Row[], entries: readonly AppendEntry[]): AppendResult[] {
+export function toAppendResults(
+  generations: readonly number[],
+  entries: readonly AppendEntry[],
+): AppendResult[] {
+  if (generations.every((generation) => generation >= 0)) return generations.map(accepted);
   const reached = new Map<string, number>();
-  return rows.map((row, i) => {
-    const [accepted, generation] = row as readonly [boolean, number | null];
+  return generations.map((generation, i) => {
     const object = JSON.stringify(entries[i]?.ref);
-    if (!accepted) return { status: "duplicate", generation: reached.get(object) ?? generation ?? 0 };
-    reached.set(object, generation as number);
-    return { status: "accepted", generation: generation as number };
+    if (generation < 0) return { status: "duplicate", generation: reached.get(object) ?? -1 - generation };
+    reached.set(object, generation);
+    return accepted(generation);
   });
+}
+
+function accepted(generation: number): AppendResult {
+  return { status: "accepted", generation };
 }
 
 function hex(bytes: Uint8Array): string {
