@@ -24,7 +24,6 @@ type ClaimRow = readonly [
   n: number | null,
   lane: number,
   id: string,
-  connection: string,
   fence: number,
   generation: number,
   attempts: number,
@@ -58,32 +57,38 @@ export interface Claimed {
   readonly doubtful: number;
 }
 
+/** @param connection of all claims, where it is not for the last row to say */
 export function toClaims(
   rows: readonly Row[],
-  { provider, resource }: { readonly provider: string; readonly resource: string },
+  {
+    provider,
+    resource,
+    connection,
+  }: { readonly provider: string; readonly resource: string; readonly connection?: string },
   time: StoreTime,
 ): Claimed {
   const last = rows.at(-1) as ClaimRow;
-  const [liveAfter, repairAfter, doubtful, storeNow] = [last[4], last[5], last[13], last[14]];
+  const [liveAfter, repairAfter, doubtful, storeNow] = [last[3], last[4], last[12], last[13]];
+  const connections = JSON.parse(last[20] ?? "{}") as Readonly<Record<number, string>>;
   // By number, and not taken apart: there are many of both, rows and columns.
   const claims = (rows.slice(0, -1) as unknown as ClaimRow[]).map((row): Claim => {
     return {
-      ref: { provider, connection: row[3], resource, id: row[2] },
+      ref: { provider, connection: connection ?? (connections[row[1]] as string), resource, id: row[2] },
       key: row[0] as number,
-      fence: row[4],
-      generation: row[5],
-      attempt: row[6] + 1,
-      lags: row[7],
-      begun: row[8],
-      forced: row[9],
+      fence: row[3],
+      generation: row[4],
+      attempt: row[5] + 1,
+      lags: row[6],
+      begun: row[7],
+      forced: row[8],
       lane: row[1] % 2 === 0 ? "live" : "repair",
-      origin: row[10],
-      hint: row[11] ?? undefined,
-      hintVersion: row[12] ?? undefined,
-      events: toEvents(row[21]),
-      eventCount: row[13],
-      dirtySince: time.local(row[14], storeNow),
-      index: row[15] === null ? undefined : toIndex(row.slice(15, 21) as unknown as IndexRow),
+      origin: row[9],
+      hint: row[10] ?? undefined,
+      hintVersion: row[11] ?? undefined,
+      events: toEvents(row[20]),
+      eventCount: row[12],
+      dirtySince: time.local(row[13], storeNow),
+      index: row[14] === null ? undefined : toIndex(row.slice(14, 20) as unknown as IndexRow),
     };
   });
   return { claims, liveAfter, repairAfter, doubtful };

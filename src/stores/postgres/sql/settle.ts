@@ -29,9 +29,14 @@ BEGIN
   THEN
     WITH ended AS (
       DELETE FROM ${s}.work w USING unnest(p_n, p_fence) d(n, fence)
-      WHERE w.n = d.n AND w.fence = d.fence AND w.since IS NULL AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = w.lane)
-      RETURNING w.n
-    ) SELECT array_agg(e.n) INTO v_ended FROM ended e;
+      WHERE w.n = d.n AND w.fence = d.fence AND w.since IS NULL
+      RETURNING w.n, w.lane
+    ) SELECT array_agg(e.n), array_agg(e.lane) INTO v_ended, v_lanes FROM ended e;
+    -- What is left of a forgotten connection is swept in any case: to delete it here was no harm.
+    IF EXISTS (SELECT FROM (SELECT DISTINCT u.lane FROM unnest(v_lanes) u(lane)) x WHERE NOT EXISTS (SELECT FROM ${s}.lane l WHERE l.n = x.lane)) THEN
+      v_ended := ARRAY(SELECT u.n FROM unnest(v_ended, v_lanes) u(n, lane) WHERE EXISTS (SELECT FROM ${s}.lane l WHERE l.n = u.lane));
+    END IF;
+    v_lanes := NULL;
   END IF;
   IF cardinality(v_ended) = cardinality(p_n) THEN
     v_live := array_fill(true, ARRAY[cardinality(p_n)]);
@@ -51,18 +56,18 @@ BEGIN
   v_touched := nextval('${s}.counter');
 
   IF 0 = ANY(p_kind) THEN
-    INSERT INTO ${s}.present_change
-    SELECT g.scope, g.change FROM (
-      SELECT o.scope, sum((d.state IS NOT DISTINCT FROM 'present')::integer - (o.state IS NOT DISTINCT FROM 'present')::integer) AS change
-      FROM unnest(p_n, p_kind, p_state, v_live) d(n, kind, state, live) CROSS JOIN LATERAL (
-        SELECT b.scope, b.state FROM ${s}.object b WHERE b.n = d.n LIMIT 1) o
-      WHERE d.kind = 0 AND d.live GROUP BY o.scope) g WHERE g.change <> 0;
     -- A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
-    UPDATE ${s}.object o SET state = d.state, version = d.version, hash = d.hash, row_hash = d.row_hash, revision = d.revision, evidence = d.evidence,
-      touched = v_touched, not_before = v_now + d.rest, begun = false, emptied_at = CASE WHEN d.state IS NULL THEN v_now END
-    FROM unnest(p_n, p_kind, v_live, p_rest, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence)
-      d(n, kind, live, rest, state, version, hash, row_hash, revision, evidence)
-    WHERE o.n = d.n AND d.kind = 0 AND d.live;
+    WITH written AS (
+      UPDATE ${s}.object o SET state = d.state, version = d.version, hash = d.hash, row_hash = d.row_hash, revision = d.revision, evidence = d.evidence,
+        touched = v_touched, not_before = v_now + d.rest, begun = false, emptied_at = CASE WHEN d.state IS NULL THEN v_now END
+      FROM unnest(p_n, p_kind, v_live, p_rest, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence)
+          d(n, kind, live, rest, state, version, hash, row_hash, revision, evidence)
+        CROSS JOIN LATERAL (SELECT b.ctid AS place, b.scope, b.state FROM ${s}.object b WHERE b.n = d.n LIMIT 1) was
+      WHERE o.ctid = was.place AND d.kind = 0 AND d.live
+      RETURNING was.scope, (d.state IS NOT DISTINCT FROM 'present')::integer - (was.state IS NOT DISTINCT FROM 'present')::integer AS change
+    )
+    INSERT INTO ${s}.present_change
+    SELECT w.scope, sum(w.change) FROM written w WHERE w.change <> 0 GROUP BY w.scope HAVING sum(w.change) <> 0;
     DELETE FROM ${s}.event e USING unnest(p_n, p_kind, v_live, p_generation) d(n, kind, live, generation)
     WHERE e.object = d.n AND e.seq <= d.generation AND d.kind = 0 AND d.live;
     IF cardinality(v_clean) > coalesce(cardinality(v_ended), 0) THEN DELETE FROM ${s}.work w WHERE w.n = ANY(v_clean); END IF;
