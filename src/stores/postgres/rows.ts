@@ -190,6 +190,7 @@ export function settleColumns(settlements: readonly Settlement[], time: StoreTim
     numbers(settlements, ({ claim }) => claim.generation),
     numbers(settlements, ({ kind }) => KINDS[kind]),
     numbers(settlements, (settlement) => restOf(settlement, time)),
+    booleans(settlements, ({ claim }) => claim.index?.state === "present"),
     ...indexColumns(settlements.map((settlement) => (settlement.kind === "done" ? settlement.index : null))),
     numbers(settlements, (one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
     numbers(settlements, (one) => (one.kind === "retry" ? one.lags : one.claim.lags)),
