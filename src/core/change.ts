@@ -88,6 +88,8 @@ export interface HandlerTask {
   readonly done: Settlement;
 }
 
+const NONE: ReadonlySet<HandlerTask> = new Set();
+
 /** Runs one commit of the store for one or more tasks. At most once, and only while their handler runs. */
 export class CommitOnce {
   readonly #session: WorkSession<unknown>;
@@ -95,12 +97,16 @@ export class CommitOnce {
   #used = false;
   #closed = false;
   #underWay: Promise<unknown> | undefined;
-  /** The tasks whose work was settled by the commit. */
-  readonly committed = new Set<HandlerTask>();
+  #committed: ReadonlySet<HandlerTask> = NONE;
 
   constructor(session: WorkSession<unknown>, timeoutMs: number) {
     this.#session = session;
     this.#timeoutMs = timeoutMs;
+  }
+
+  /** The tasks whose work was settled by the commit. */
+  get committed(): ReadonlySet<HandlerTask> {
+    return this.#committed;
   }
 
   /** @param signal the handler's: once it has aborted, the work is another's */
@@ -136,18 +142,17 @@ export class CommitOnce {
     } finally {
       this.#underWay = undefined;
     }
-    for (const task of live) this.committed.add(task);
+    this.#committed = new Set(live);
     return result as Result;
   }
 
   /**
-   * The handler has ended: no commit begins any more, and one that is under way, because nobody awaited it, comes to
-   * its end first.
-   * @throws what that one failed with
+   * The handler has ended: no commit begins any more. One that is under way, because nobody awaited it, comes to its end
+   * first: the promise is its, and rejects with what it failed with. `undefined`: there is none.
    */
-  async close(): Promise<void> {
+  close(): Promise<unknown> | undefined {
     this.#closed = true;
-    await this.#underWay;
+    return this.#underWay;
   }
 }
 

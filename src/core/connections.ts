@@ -6,12 +6,13 @@
 
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
-import { TrueupError } from "./errors.ts";
+import { invalidOption, TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
 import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import type { Connections } from "./options.ts";
 import type { AnyProvider, Connection } from "./provider.ts";
 import { textsIn } from "./secrets.ts";
+import { isStorable } from "./version.ts";
 
 export const DEFAULT_CONNECTION = "default";
 
@@ -45,6 +46,9 @@ export class ConnectionRegistry {
   /** Ids that nobody knows, or not yet: apart, so that a flood of them drives out no connection and its secrets. */
   readonly #unproven = new Map<string, Kept>();
 
+  /** Most calls ask for the same as the one before, and making its key takes longer than all the rest. */
+  #latest = { provider: "", id: "", key: keyOf("", "") };
+
   constructor(connections: Connections, providers: ReadonlyMap<string, AnyProvider>, clock: Clock) {
     this.#connections = connections;
     this.#providers = providers;
@@ -61,7 +65,7 @@ export class ConnectionRegistry {
     id: string,
     options: { readonly refresh: boolean } = { refresh: false },
   ): MaybePromise<Connection | undefined> {
-    const key = keyOf(provider, id);
+    const key = this.#keyOf(provider, id);
     const kept = this.#kept.get(key) ?? this.#unproven.get(key);
     if (kept !== undefined && !options.refresh && kept.until > this.#clock.now())
       return kept.settled ? kept.known : kept.found;
@@ -86,6 +90,12 @@ export class ConnectionRegistry {
     return found;
   }
 
+  #keyOf(provider: string, id: string): string {
+    if (this.#latest.id !== id || this.#latest.provider !== provider)
+      this.#latest = { provider, id, key: keyOf(provider, id) };
+    return this.#latest.key;
+  }
+
   #keep(key: string, entry: Kept): void {
     this.#kept.delete(key);
     this.#unproven.delete(key);
@@ -102,8 +112,16 @@ export class ConnectionRegistry {
       : known(found, provider, id);
   }
 
+  /** @throws TrueupError `OPTION_INVALID` for what can be no connection's id, or what `connections.list` threw */
   async list(provider: string): Promise<readonly string[]> {
-    return (await this.#connections.list?.(provider)) ?? [DEFAULT_CONNECTION];
+    const listed = (await this.#connections.list?.(provider)) ?? [DEFAULT_CONNECTION];
+    for (const id of listed) {
+      if (!isConnectionId(id))
+        throw invalidOption(
+          `connections.list of "${provider}" must give non-empty strings without a NUL or a lone surrogate, not ${JSON.stringify(id)}`,
+        );
+    }
+    return listed;
   }
 
   forget(provider: string, id: string): void {
@@ -132,6 +150,8 @@ export class ConnectionRegistry {
   }
 
   async #look(provider: string, id: string, refresh: boolean): Promise<Connection | undefined> {
+    // It comes from a URL or a message, and no store can keep all that may stand there.
+    if (!isConnectionId(id)) return undefined;
     const connection = await this.#connections.get(provider, id, { refresh });
     if (connection === undefined || connection === null) return undefined;
     const schema = this.#providers.get(provider)?.credentials as StandardSchemaV1 | undefined;
@@ -147,6 +167,10 @@ export class ConnectionRegistry {
       );
     }
   }
+}
+
+function isConnectionId(id: unknown): id is string {
+  return typeof id === "string" && id !== "" && isStorable(id);
 }
 
 function known(connection: Connection | undefined, provider: string, id: string): Connection {

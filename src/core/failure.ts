@@ -103,18 +103,17 @@ const TEXTS = ["message", "path", "during", "reason"] as const;
 
 /** What an event says, made safe to be told: its error, if it has one, and its texts. */
 export function toldEvent<Event extends object>(event: Event, redactor: Redacting): Event {
-  const scope = scopeOf(event);
-  const safe: Record<string, unknown> = {};
-  const { error } = event as { error?: unknown };
-  if (error instanceof Error) safe["error"] = toldError(error, scope, redactor);
+  const parts = event as Readonly<Record<string, unknown>>;
+  let safe: Record<string, unknown> | undefined; // most events have nothing that could hold a secret
+  const tell = (name: string, told: unknown) => {
+    if (told !== parts[name]) (safe ??= {})[name] = told;
+  };
+  if (parts["error"] instanceof Error) tell("error", toldError(parts["error"], scopeOf(event), redactor));
   for (const name of TEXTS) {
-    const text = (event as Record<string, unknown>)[name];
-    if (typeof text === "string") safe[name] = redactor.of(scope)(text);
+    const text = parts[name];
+    if (typeof text === "string") tell(name, redactor.of(scopeOf(event))(text));
   }
-  const changed = Object.entries(safe).some(
-    ([name, value]) => value !== (event as Record<string, unknown>)[name],
-  );
-  return changed ? { ...event, ...safe } : event;
+  return safe === undefined ? event : { ...event, ...safe };
 }
 
 /** Whose an event or a line of the log is. */

@@ -201,14 +201,15 @@ export class Feed {
     }
   }
 
-  #call(
+  async #call(
     cursor: string | null,
     signal: AbortSignal,
     onAnswer: NonNullable<ApiCall["onAnswer"]>,
   ): Promise<unknown> {
     const { apis, deadlines, limits } = this.#parts;
     const { name, poll, provider } = this.#definition;
-    return deadlines.run(limits.fetchTimeoutMs, "API_TIMEOUT", `polling ${name}`, async (deadline) => {
+    const what = () => `polling ${name}`;
+    return deadlines.run(limits.fetchTimeoutMs, "API_TIMEOUT", what, async (deadline) => {
       const both = AbortSignal.any([deadline, signal]);
       const context = await apis
         .of(provider, this.#connection)

@@ -16,6 +16,7 @@ import {
 import type { Deadlines } from "./deadline.ts";
 import { TrueupError } from "./errors.ts";
 import { describeRef } from "./event.ts";
+import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import { asError } from "./retry.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { WorkSession } from "./store.ts";
@@ -48,8 +49,10 @@ export interface HandlingContext {
 
 /** Runs tasks of one route. */
 export interface Handling {
-  run(task: HandlerTask): Promise<HandlingResult>;
+  run(task: HandlerTask): MaybePromise<HandlingResult>;
 }
+
+const HANDLED: HandlingResult = { ok: true, settled: false };
 
 export function singleHandling(
   handler: Handler<unknown, unknown>,
@@ -57,41 +60,43 @@ export function singleHandling(
   context: HandlingContext,
 ): Handling {
   const permits = new Semaphore(options.concurrency);
-  return {
-    async run(task) {
-      if (!permits.tryAcquire()) await permits.acquire();
-      try {
-        return await runSingle(task, handler, options.timeoutMs, context);
-      } finally {
-        permits.release();
-      }
-    },
-  };
-}
 
-async function runSingle(
-  task: HandlerTask,
-  handler: Handler<unknown, unknown>,
-  timeoutMs: number,
-  context: HandlingContext,
-): Promise<HandlingResult> {
-  const commits = new CommitOnce(context.session, context.commitTimeoutMs);
-  try {
-    await context.deadlines.run(
-      timeoutMs,
+  const begin = (task: HandlerTask): MaybePromise<HandlingResult> => {
+    const commits = new CommitOnce(context.session, context.commitTimeoutMs);
+    const running = context.deadlines.run(
+      options.timeoutMs,
       "HANDLER_TIMEOUT",
-      `the handler of ${describeRef(task.claim.ref)}`,
+      () => `the handler of ${describeRef(task.claim.ref)}`,
       (signal) => handler(makeChange(task, signal, commits)),
     );
-    await commits.close();
-    return { ok: true, settled: commits.committed.has(task) };
-  } catch (thrown) {
-    const error = asError(thrown);
-    await commits.close().catch(() => {}); // nothing was written, and the handler's own failure says more
-    if (!commits.committed.has(task)) return { ok: false, error };
-    await context.afterCommit(task, error);
-    return { ok: true, settled: true };
-  }
+    if (isPromise(running) || commits.close() !== undefined) return end(task, running, commits);
+    permits.release();
+    return HANDLED;
+  };
+
+  const end = async (
+    task: HandlerTask,
+    running: MaybePromise<unknown>,
+    commits: CommitOnce,
+  ): Promise<HandlingResult> => {
+    try {
+      await running;
+      await commits.close();
+      return { ok: true, settled: commits.committed.has(task) };
+    } catch (thrown) {
+      const error = asError(thrown);
+      await commits.close()?.catch(() => {}); // nothing was written, and the handler's own failure says more
+      if (!commits.committed.has(task)) return { ok: false, error };
+      await context.afterCommit(task, error);
+      return { ok: true, settled: true };
+    } finally {
+      permits.release();
+    }
+  };
+
+  return {
+    run: (task) => (permits.tryAcquire() ? begin(task) : permits.acquire().then(() => begin(task))),
+  };
 }
 
 /**
@@ -154,13 +159,13 @@ async function runBatch(
     await context.deadlines.run(
       timeoutMs,
       "HANDLER_TIMEOUT",
-      `a batch of ${tasks.length} changes`,
+      () => `a batch of ${tasks.length} changes`,
       (signal) => handler(...batchArguments(tasks, signal, commits, results)),
     );
     await commits.close();
   } catch (error) {
     thrown = asError(error);
-    await commits.close().catch(() => {});
+    await commits.close()?.catch(() => {});
   }
   for (const task of tasks) {
     if (commits.committed.has(task)) {

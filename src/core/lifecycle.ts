@@ -205,12 +205,13 @@ export class Lifecycle {
 
   #makeWorker(shift: Shift): Worker {
     const { apis, clock, hooks, limits, routes, store } = this.#options;
-    const { fetchSlots, runner, session } = shift;
+    const { endings, fetchSlots, runner, session } = shift;
     return new Worker({
       routes: routes.handled(),
       store,
       session,
       runner,
+      endings,
       fetchSlots,
       apis,
       clock,
@@ -223,8 +224,8 @@ export class Lifecycle {
 
   /** An event said that something of a resource changed: a pass finds out what. */
   async #hintedPass(shift: Shift, route: Route, claim: Claim): Promise<void> {
-    if (shift.runner.isWornOut(claim)) {
-      await shift.runner.giveUp(route, claim);
+    if (shift.endings.isWornOut(claim)) {
+      await shift.endings.giveUp(route, claim);
       return;
     }
     try {
@@ -243,9 +244,9 @@ export class Lifecycle {
         );
         if (!report.complete) throw stopped();
       }
-      await shift.runner.passDone(route, claim);
+      await shift.endings.done(route, { claim, kind: "done", index: null });
     } catch (thrown) {
-      await shift.runner.fail(route, claim, asError(thrown), false);
+      await shift.endings.fail(route, claim, asError(thrown), false);
     }
   }
 

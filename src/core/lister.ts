@@ -110,7 +110,7 @@ async function readPage(
   const page: unknown = await options.deadlines.run(
     options.fetchTimeoutMs,
     "API_TIMEOUT",
-    `listing ${scope.provider}.${scope.resource}`,
+    () => `listing ${scope.provider}.${scope.resource}`,
     async (deadline) => {
       const api = options.apis.of(scope.provider, scope.connection);
       const signal = AbortSignal.any([deadline, request.signal]);

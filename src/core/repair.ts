@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { TaskResult } from "./ending.ts";
 import type { Scope } from "./event.ts";
 import type { Fetcher, FetchResult } from "./fetcher.ts";
 import type { Hooks } from "./hooks.ts";
@@ -11,7 +12,7 @@ import type { ListedPage, Row } from "./lister.ts";
 import type { PassCounts, PassState } from "./pass.ts";
 import type { Route } from "./registry.ts";
 import type { Claim, IndexEntry, Lock, Lookup, Store, WorkSession } from "./store.ts";
-import type { TaskResult, TaskRunner } from "./task.ts";
+import type { TaskRunner } from "./task.ts";
 import { compareRow, compareSummary, type RowComparison } from "./verdict.ts";
 
 /** What repairing a page of one pass needs. */

@@ -46,6 +46,8 @@ const LEAST_MS = 1_000;
 const BUSY_MS = 10_000;
 /** How often connections are looked up anew. */
 const LOOK_MS = 60_000;
+/** The same after a look-up that failed, then twice as long: a database that starts late should not cost a minute. */
+const LOOK_AGAIN_MS = 5_000;
 /** Runs are spread over this part of their interval, so that a thousand connections do not start together. */
 const JITTER = 0.1;
 const RETRY = { attempts: Infinity, minDelayMs: 30_000, maxDelayMs: 900_000 };
@@ -65,8 +67,9 @@ export class Scheduler {
   readonly #permits = new Semaphore(PASSES_AT_ONCE);
   readonly #running = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
-  /** By the monotonic clock. */
-  #lookedAt = -Infinity;
+  /** When connections are to be looked up, by the monotonic clock. */
+  #lookAt = -Infinity;
+  #lookAgainMs = LOOK_AGAIN_MS;
   #cancelTimer = () => {};
   /** Whether a timer runs; `runDue` needs none. */
   #armed = false;
@@ -108,7 +111,7 @@ export class Scheduler {
     if (!this.#armed || this.#stopped.signal.aborted) return;
     const { clock } = this.#options;
     this.#cancelTimer();
-    let delayMs = this.#lookedAt + LOOK_MS - clock.monotonic();
+    let delayMs = this.#lookAt - clock.monotonic();
     for (const job of this.#jobs.values())
       if (!job.running) delayMs = Math.min(delayMs, job.nextAt - clock.now());
     this.#cancelTimer = clock.setTimer(() => void this.#turn(), Math.max(10, delayMs));
@@ -116,7 +119,7 @@ export class Scheduler {
 
   async #launchDue(): Promise<void> {
     const { clock } = this.#options;
-    if (clock.monotonic() >= this.#lookedAt + LOOK_MS) await this.#lookUpJobs();
+    if (clock.monotonic() >= this.#lookAt) await this.#lookUpJobs();
     for (const job of this.#jobs.values()) {
       // The wall clock can be set back: then no wait is longer than it was meant to be.
       job.nextAt = Math.min(job.nextAt, clock.now() + longest(job.schedule));
@@ -134,7 +137,10 @@ export class Scheduler {
   /** Finds connections that are new, and when each of their passes ran last, in whatever process. */
   async #lookUpJobs(): Promise<void> {
     const { clock, connectionsOf, hooks, schedules } = this.#options;
-    this.#lookedAt = clock.monotonic();
+    const startedAt = clock.monotonic();
+    this.#lookAt = startedAt + this.#lookAgainMs; // unless all of it can be found
+    this.#lookAgainMs = Math.min(LOOK_MS, this.#lookAgainMs * 2);
+    let complete = true;
     const found = new Set<string>();
     for (const schedule of schedules) {
       const { provider, resourceName } = schedule.route;
@@ -143,6 +149,7 @@ export class Scheduler {
         connections = await connectionsOf(provider.name);
       } catch (thrown) {
         // Its passes go on as they were known, and those of other providers are not its business.
+        complete = false;
         hooks.emit("error", {
           error: asError(thrown),
           during: `listing the connections of ${provider.name}`,
@@ -165,6 +172,9 @@ export class Scheduler {
       }
     }
     for (const [key, job] of this.#jobs) if (!found.has(key) && !job.running) this.#jobs.delete(key);
+    if (!complete) return;
+    this.#lookAt = startedAt + LOOK_MS;
+    this.#lookAgainMs = LOOK_AGAIN_MS;
   }
 
   async #run(job: Job): Promise<void> {

@@ -8,6 +8,7 @@
 import type { ApiClients } from "./api.ts";
 import type { Clock, Random } from "./clock.ts";
 import { Deadlines } from "./deadline.ts";
+import { Endings } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
 import type { Hooks } from "./hooks.ts";
@@ -43,6 +44,7 @@ const BEATS_PER_LEASE = 3;
 
 export class Shift {
   readonly session: WorkSession<unknown>;
+  readonly endings: Endings;
   readonly runner: TaskRunner;
   readonly reconciler: Reconciler;
   readonly verifier: Verifier;
@@ -66,11 +68,15 @@ export class Shift {
       deadlines: this.deadlines,
       fetchTimeoutMs: limits.fetchTimeoutMs,
     });
+    this.endings = new Endings({
+      ...options,
+      settle: createSettle(session, clock, hooks, this.ended.signal),
+    });
     this.runner = new TaskRunner({
       ...options,
       session,
       fetcher,
-      settle: createSettle(session, clock, hooks, this.ended.signal),
+      endings: this.endings,
       deadlines: this.deadlines,
       fetchSlots: this.fetchSlots,
       guard: new ShrinkGuard(),

@@ -96,7 +96,10 @@ export interface AppendResult {
 
 /** What the user's copy of one object is known to hold. */
 export interface IndexEntry {
-  /** `"present"`: a handler got the object. `"gone"`: it got the deletion (a tombstone). */
+  /**
+   * `"present"`: a handler got the object. `"gone"`, a tombstone: it got the deletion, or an event announced the deletion
+   * of what nobody knew, with its version.
+   */
   readonly state: "present" | "gone";
   readonly version: EncodedVersion | null;
   /** Content hash of what `fetch` returned; `null` when only a list row was handled. */

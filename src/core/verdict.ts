@@ -50,14 +50,33 @@ export function objectEvidence(
   };
 }
 
-export function judge(resource: AnyResource, claim: Claim, evidence: Evidence): Verdict {
-  const retryInMs = lagDelay(claim.lags, resource.freshness);
+/** @param now milliseconds since the epoch */
+export function judge(resource: AnyResource, claim: Claim, evidence: Evidence, now: number): Verdict {
   const doubt =
     evidence.kind === "gone" ? doubtGone(resource, claim) : doubtObject(resource, claim, evidence);
+  const retryInMs = doubt && retryDelay(resource, claim, doubt, now);
   if (doubt !== undefined && retryInMs !== undefined)
     return { kind: "wait", reason: doubt.reason, retryInMs };
   if (evidence.kind === "gone") return judgeGone(resource, claim);
   return judgeObject(resource, claim, evidence, doubt?.regressed === true);
+}
+
+/**
+ * How long to wait before asking again; `undefined` when the API is to be believed. What was announced while an earlier
+ * doubt was waited for gets its own time, doubling from its receipt, but for no more retries than the schedule has: an
+ * API that is always behind must not keep a busy object waiting for ever.
+ */
+function retryDelay({ freshness }: AnyResource, claim: Claim, doubt: Doubt, now: number): number | undefined {
+  const scheduled = lagDelay(claim.lags, freshness);
+  if (scheduled !== undefined || !doubt.announced) return scheduled;
+  if (lagDelay(Math.floor(claim.lags / 2), freshness) === undefined) return undefined;
+  const announcement = claim.events.findLast(
+    ({ hint, version }) => hint !== undefined || version !== undefined,
+  );
+  if (announcement === undefined) return undefined;
+  const age = Math.max(0, now - announcement.receivedAt);
+  const left = freshness.believeAfterMs - age;
+  return left > 0 ? Math.min(Math.max(freshness.firstRetryMs, age), left) : undefined;
 }
 
 /**
@@ -72,7 +91,9 @@ export function lagDelay(lags: number, freshness: AnyResource["freshness"]): num
 
 interface Doubt {
   readonly reason: string;
-  /** Whether believing it means going back behind what a handler has seen. */
+  /** Whether an event says otherwise. */
+  readonly announced: boolean;
+  /** Whether believing it means going back behind what is known. */
   readonly regressed: boolean;
 }
 
@@ -83,7 +104,11 @@ function doubtGone(resource: AnyResource, claim: Claim): Doubt | undefined {
     const order = compareEncoded(claim.hintVersion ?? null, claim.index.version, resource.compareVersions);
     if (order !== undefined && order <= 0) return undefined;
   }
-  return { reason: "an event announced the object, and the API does not have it", regressed: false };
+  return {
+    reason: "an event announced the object, and the API does not have it",
+    announced: true,
+    regressed: false,
+  };
 }
 
 function doubtObject(
@@ -100,16 +125,25 @@ function doubtObject(
   const behindTombstone = index?.state === "gone" && !((compare(index.version) ?? 0) > 0);
   const regressed = behindIndex || behindTombstone;
   if (claim.hint === "delete" && !((againstHint ?? 0) > 0)) {
-    return { reason: "an event announced the deletion, and the API still has the object", regressed };
+    const reason = "an event announced the deletion, and the API still has the object";
+    return { reason, announced: true, regressed };
   }
   if (claim.hint !== "delete" && againstHint !== undefined && againstHint < 0) {
-    return { reason: "the API has an older version than an event announced", regressed };
+    const reason = "the API has an older version than an event announced";
+    return { reason, announced: true, regressed };
   }
   if (claim.hint !== "delete" && announcedOnly(resource, claim, evidence)) {
-    return { reason: "an event announced a version, and the API has none yet", regressed };
+    const reason = "an event announced a version, and the API has none yet";
+    return { reason, announced: true, regressed };
   }
-  if (behindTombstone) return { reason: "the API has an object whose deletion was handed over", regressed };
-  if (behindIndex) return { reason: "the API has an older version than was handed over", regressed };
+  if (behindTombstone) {
+    const reason = "the API has an object whose deletion is known";
+    return { reason, announced: false, regressed };
+  }
+  if (behindIndex) {
+    const reason = "the API has an older version than was handed over";
+    return { reason, announced: false, regressed };
+  }
   return undefined;
 }
 
@@ -136,7 +170,9 @@ function judgeGone(resource: AnyResource, claim: Claim): Verdict {
   if (index?.state === "present" || claim.forced || claim.begun) {
     return { kind: "handle", change: "delete", regressed: false, index: tombstone };
   }
-  return { kind: "unchanged", index: index === undefined ? null : tombstone };
+  // Without a version, nothing could tell an object that is made later from one that a slow replica still shows.
+  const announced = claim.hint === "delete" && claim.hintVersion !== undefined;
+  return { kind: "unchanged", index: index === undefined && !announced ? null : tombstone };
 }
 
 function judgeObject(

@@ -48,7 +48,7 @@ export function encodeVersion(version: Version | null | undefined): EncodedVersi
  * Whether every store can keep a text as it is. PostgreSQL takes no NUL, no encoding has lone surrogates, and JSON from an
  * API may bring either: one such object must not keep a store from settling the others.
  */
-function isStorable(text: string): boolean {
+export function isStorable(text: string): boolean {
   return text.isWellFormed() && !text.includes("\0");
 }
 

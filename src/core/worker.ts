@@ -7,9 +7,11 @@
 
 import type { ApiClients } from "./api.ts";
 import type { Clock } from "./clock.ts";
+import type { Endings } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { WHOLE_RESOURCE } from "./event.ts";
 import type { Hooks } from "./hooks.ts";
+import { Lane, type Unit } from "./lane.ts";
 import type { Limits } from "./options.ts";
 import type { Route } from "./registry.ts";
 import { asError } from "./retry.ts";
@@ -22,6 +24,7 @@ export interface WorkerOptions {
   readonly store: Store<unknown>;
   readonly session: WorkSession<unknown>;
   readonly runner: TaskRunner;
+  readonly endings: Endings;
   readonly fetchSlots: Semaphore;
   readonly apis: ApiClients;
   readonly clock: Clock;
@@ -33,26 +36,6 @@ export interface WorkerOptions {
   readonly onLost: (error: Error) => void;
 }
 
-/** Batches of a route that may be in work at once, however few of their objects its handler takes. */
-const BATCHES_IN_WORK = 4;
-
-/** What the worker remembers of a route. */
-interface Lane {
-  readonly route: Route;
-  /** Objects that one fetch slot can serve. */
-  readonly perSlot: number;
-  /** Objects that may be in work at once: those being handled, and as many again being fetched. */
-  readonly room: number;
-  /** False once a claim found less than it asked for, until something happens. */
-  ready: boolean;
-  inWork: number;
-  /** Connections with a fetch that was not full: more of theirs waits and gathers until it is back (as Nagle's algorithm). */
-  readonly partial: Set<string>;
-  readonly perConnection: Map<string, number>;
-  /** Whether the last claim passed a connection over. */
-  passedOver: boolean;
-}
-
 export class Worker {
   readonly #options: WorkerOptions;
   readonly #lanes: Lane[];
@@ -61,6 +44,8 @@ export class Worker {
   #signalled = false;
   #wakeUp: (() => void) | undefined;
   #turn = 0;
+  /** Of which route a unit was fetched last. */
+  #nextLane = 0;
   #failures = 0;
   /** How much is under way: only counted, since a set that ever changes leaves much to the garbage collector. */
   #inFlight = 0;
@@ -68,12 +53,16 @@ export class Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
-    this.#lanes = options.routes.map(makeLane);
+    const now = options.clock.monotonic();
+    this.#lanes = options.routes.map((route) => new Lane(route, now));
   }
 
   start(): void {
     // Passes fetch under the same slots: what waits for one here is not told of their end otherwise.
-    this.#options.fetchSlots.onFree = () => this.#wakeUp?.();
+    this.#options.fetchSlots.onFree = () => {
+      this.#launch();
+      this.#wakeUp?.();
+    };
     this.#running ??= this.#run();
   }
 
@@ -91,9 +80,9 @@ export class Worker {
     else this.#signal();
   }
 
-  /** Whether nothing is in flight. */
+  /** Whether nothing is in flight, nor waits to be. */
   get quiet(): boolean {
-    return this.#inFlight === 0;
+    return this.#inFlight === 0 && !this.#lanes.some((lane) => lane.waits);
   }
 
   /** Stops claiming. Resolves when nothing is in flight any more. */
@@ -101,6 +90,7 @@ export class Worker {
     this.#stopping = true;
     this.#signal();
     await this.#running;
+    this.#giveBack(this.#lanes.flatMap((lane) => lane.withdraw()));
     if (this.quiet) return;
     this.#whenQuiet ??= Promise.withResolvers();
     await this.#whenQuiet.promise;
@@ -127,26 +117,43 @@ export class Worker {
 
   /** One claim for each route that is ready and has room, all in one turn. */
   async #round(): Promise<void> {
-    const open = this.#lanes.filter((lane) => lane.ready && unitsFree(lane) > 0);
-    const free = this.#options.fetchSlots.free;
-    if (open.length === 0 || free === 0) return;
+    const open = this.#open();
+    const slots = this.#slots;
+    if (open.length === 0 || slots === 0) return;
     // Who comes first rotates, so that with few slots every route gets its turn.
     this.#turn += 1;
     const first = this.#turn % open.length;
-    const share = Math.max(1, Math.floor(free / open.length));
-    const lanes = [...open.slice(first), ...open.slice(0, first)].slice(0, free);
+    const share = Math.max(1, Math.floor(slots / open.length));
+    const lanes = [...open.slice(first), ...open.slice(0, first)].slice(0, slots);
     await Promise.all(lanes.map((lane) => this.#claim(lane, share)));
   }
 
+  /** Lanes that a claim is worth for. */
+  #open(): Lane[] {
+    const now = this.#options.clock.monotonic();
+    return this.#lanes.filter((lane) => lane.ready && lane.wanted(1, now) > 0);
+  }
+
+  /** Fetch slots to share out: those that are free, or will be. */
+  get #slots(): number {
+    const { clock, fetchSlots } = this.#options;
+    const now = clock.monotonic();
+    const spare = this.#lanes.reduce((sum, lane) => sum + lane.spare(now), 0);
+    return Math.max(fetchSlots.free, spare);
+  }
+
   async #claim(lane: Lane, slots: number): Promise<void> {
+    const { apis, clock, session } = this.#options;
     const { provider, resourceName } = lane.route;
-    const limit = Math.min(slots, unitsFree(lane)) * lane.perSlot;
-    const exceptConnections = this.#busyConnections(lane);
+    const limit = lane.wanted(slots, clock.monotonic());
+    const exceptConnections = lane.busyConnections((connection) =>
+      apis.of(provider.name, connection).saturated(),
+    );
     lane.ready = false; // a wake during the claim sets it again
     lane.passedOver = exceptConnections.length > 0;
     let claims: Claim[];
     try {
-      claims = await this.#options.session.claim({
+      claims = await session.claim({
         provider: provider.name,
         resource: resourceName,
         limit,
@@ -157,59 +164,79 @@ export class Worker {
       throw error;
     }
     if (claims.length >= limit) lane.ready = true;
-    if (claims.length > 0) this.#launch(lane, claims);
+    if (claims.length > 0) this.#take(lane, claims);
   }
 
-  /** Connections that have no room for more: their rate budget is used up, or a fetch of theirs was not full. */
-  #busyConnections(lane: Lane): string[] {
-    const { apis } = this.#options;
-    const provider = lane.route.provider.name;
-    const saturated = [...lane.perConnection.keys()].filter((connection) =>
-      apis.of(provider, connection).saturated(),
-    );
-    return [...new Set([...saturated, ...lane.partial])];
-  }
-
-  #launch(lane: Lane, claims: readonly Claim[]): void {
+  #take(lane: Lane, claims: readonly Claim[]): void {
     const byConnection = Map.groupBy(claims, (claim) => claim.ref.connection);
     for (const [connection, own] of byConnection) {
-      for (const claim of own) {
-        if (claim.ref.id === WHOLE_RESOURCE) this.#track(this.#options.runPass(lane.route, claim));
-      }
       const objects = own.filter((claim) => claim.ref.id !== WHOLE_RESOURCE);
-      for (let start = 0; start < objects.length; start += lane.perSlot) {
-        this.#launchUnit(lane, connection, objects.slice(start, start + lane.perSlot));
+      if (objects.length < own.length) {
+        for (const claim of own) {
+          if (claim.ref.id === WHOLE_RESOURCE) this.#track(this.#options.runPass(lane.route, claim));
+        }
       }
+      lane.add(connection, objects);
+    }
+    this.#launch();
+  }
+
+  /** Fetches what waits, as far as there are slots. */
+  #launch(): void {
+    const { fetchSlots } = this.#options;
+    while (fetchSlots.free > 0) {
+      const unit = this.#next();
+      if (unit === undefined) return;
+      this.#track(this.#options.runner.fetch(unit.lane.route, unit.claims), (results = []) => {
+        unit.lane.done(unit);
+        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);
+        this.#ended(unit);
+      });
     }
   }
 
-  #launchUnit(lane: Lane, connection: string, unit: readonly Claim[]): void {
-    const gathers = lane.perSlot > 1 && unit.length < lane.perSlot;
-    if (gathers) lane.partial.add(connection);
-    lane.inWork += unit.length;
-    lane.perConnection.set(connection, (lane.perConnection.get(connection) ?? 0) + unit.length);
-    const ended = this.#options.runner.fetch(lane.route, unit).finally(() => {
-      if (gathers) lane.partial.delete(connection);
-      lane.inWork -= unit.length;
-      const left = (lane.perConnection.get(connection) ?? 0) - unit.length;
-      if (left > 0) lane.perConnection.set(connection, left);
-      else lane.perConnection.delete(connection);
-      if (lane.passedOver) lane.ready = true;
-      this.#signal();
-    });
-    this.#track(ended);
+  /** The oldest of what waits, of one route after the other. */
+  #next(): Unit | undefined {
+    for (const _ of this.#lanes) {
+      this.#nextLane = (this.#nextLane + 1) % this.#lanes.length;
+      const unit = this.#lanes[this.#nextLane]?.next();
+      if (unit !== undefined) return unit;
+    }
+    return undefined;
   }
 
-  #track(work: Promise<unknown>): void {
+  /** A connection was paused: what was claimed ahead of it goes back. */
+  #slowDown({ connection, lane }: Unit): void {
+    lane.slowDown(this.#options.clock.monotonic());
+    this.#giveBack(lane.withdraw(connection));
+  }
+
+  #giveBack(units: readonly Unit[]): void {
+    const { endings } = this.#options;
+    for (const unit of units) {
+      const { claims, lane } = unit;
+      const released = Promise.all(claims.map((claim) => endings.release(lane.route, claim)));
+      this.#track(released, () => this.#ended(unit));
+    }
+  }
+
+  #ended(unit: Unit): void {
+    unit.lane.end(unit);
+    this.#signal();
+  }
+
+  /** @param over hears of the end of the work, and of its result if it has one */
+  #track<T>(work: Promise<T>, over: (result?: T) => void = () => {}): void {
     this.#inFlight += 1;
-    void work
-      .catch((thrown: unknown) =>
-        this.#options.hooks.emit("error", { error: asError(thrown), during: "working" }),
-      )
-      .finally(() => {
-        this.#inFlight -= 1;
-        if (this.quiet) this.#whenQuiet?.resolve();
-      });
+    const ended = (result?: T) => {
+      this.#inFlight -= 1;
+      over(result);
+      if (this.quiet) this.#whenQuiet?.resolve();
+    };
+    work.then(ended, (thrown: unknown) => {
+      this.#options.hooks.emit("error", { error: asError(thrown), during: "working" });
+      ended();
+    });
   }
 
   #signal(): void {
@@ -220,8 +247,7 @@ export class Worker {
   /** Waits for something to do: a signal (then for the rest of the turn, which may bring more), or a due date. */
   async #pause(): Promise<void> {
     const { clock, limits } = this.#options;
-    const hasMore =
-      this.#lanes.some((lane) => lane.ready && unitsFree(lane) > 0) && this.#options.fetchSlots.free > 0;
+    const hasMore = this.#slots > 0 && this.#open().length > 0;
     if (this.#failures === 0 && (hasMore || this.#signalled)) return turnEnd();
     const delayMs =
       this.#failures > 0
@@ -237,6 +263,7 @@ export class Worker {
       this.#wakeUp = () => {
         // While the store fails, only the end of the pause (or stopping) ends it.
         if (this.#failures > 0 && !this.#stopping) return;
+        this.#wakeUp = undefined;
         cancel();
         resolve();
       };
@@ -247,12 +274,13 @@ export class Worker {
   }
 
   async #untilDue(): Promise<number> {
-    const { clock, fetchSlots, limits, store } = this.#options;
+    const { clock, limits, store } = this.#options;
     // While no slot is free, nothing that is due can be claimed; the end of a fetch wakes.
-    if (fetchSlots.free === 0) return limits.pollMs;
+    if (this.#slots === 0) return limits.pollMs;
+    const now = clock.monotonic();
     const routes = this.#lanes
       // Work of a connection that was passed over is due all the time; the end of what keeps it busy wakes its lane.
-      .filter((lane) => unitsFree(lane) > 0 && !lane.passedOver)
+      .filter((lane) => lane.wanted(1, now) > 0 && !lane.passedOver)
       .map(({ route }) => ({ provider: route.provider.name, resource: route.resourceName }));
     try {
       const due = await store.nextDue(routes);
@@ -261,30 +289,6 @@ export class Worker {
       return limits.pollMs; // the next claim will tell what is wrong
     }
   }
-}
-
-function makeLane(route: Route): Lane {
-  const perSlot = route.resource.fetchMany === undefined ? 1 : route.resource.batchSize;
-  const { handler } = route;
-  const handled =
-    handler === undefined
-      ? 1
-      : handler.options.concurrency * (handler.kind === "batch" ? handler.options.size : 1);
-  return {
-    route,
-    perSlot,
-    room: Math.max(BATCHES_IN_WORK * perSlot, 2 * handled),
-    ready: true,
-    inWork: 0,
-    partial: new Set(),
-    perConnection: new Map(),
-    passedOver: false,
-  };
-}
-
-/** How many more fetches there is room for. */
-function unitsFree(lane: Lane): number {
-  return Math.floor((lane.room - lane.inWork) / lane.perSlot);
 }
 
 function turnEnd(): Promise<void> {

@@ -22,7 +22,7 @@ import type { AnyProvider, ApiDefinition, Connection } from "../core/provider.ts
 import type { PermitGrant, RateBudget } from "../core/store.ts";
 import { abortable } from "./abortable.ts";
 import { type ConnectionState, send, type Shared } from "./connection.ts";
-import { Credentials } from "./credentials.ts";
+import { Credentials, type Held } from "./credentials.ts";
 import { createAgent } from "./dispatcher.ts";
 import { createLimiter } from "./limiter.ts";
 import { requireApiLimits } from "./options.ts";
@@ -102,6 +102,7 @@ class Clients implements ApiClients, Shared {
 
   forget(provider: string, connection: string): void {
     const key = keyOf(provider, connection);
+    if (this.#latest?.key === key) this.#latest = undefined;
     this.#states.delete(key);
     this.validators.forget(key);
   }
@@ -128,22 +129,16 @@ class Clients implements ApiClients, Shared {
   }
 
   #context(state: () => ConnectionState, call: ApiCall): MaybePromise<Context> {
+    const contextOf = ({ connection }: Held): Context =>
+      new CallContext(
+        this.#client(state, call),
+        call.signal,
+        async (run) => state().limiter.runNested(run, call),
+        () => state().credentials.peek() ?? connection,
+      );
     const held = state().credentials.load();
-    if (!isPromise(held)) return this.#contextOf(state, call, held.connection);
-    const loaded = abortable(Promise.resolve(held), call.signal);
-    return loaded.then(({ connection }) => this.#contextOf(state, call, connection));
-  }
-
-  #contextOf(state: () => ConnectionState, call: ApiCall, connection: Connection): Context {
-    return {
-      api: this.#client(state, call),
-      signal: call.signal,
-      limited: async (run) => state().limiter.runNested(run, call),
-      // After a refresh, the rest of the call sees the new credentials too.
-      get connection() {
-        return state().credentials.peek() ?? connection;
-      },
-    };
+    if (!isPromise(held)) return contextOf(held);
+    return abortable(Promise.resolve(held), call.signal).then(contextOf);
   }
 
   #client(state: () => ConnectionState, call: ApiCall): ApiClient {
@@ -163,10 +158,11 @@ class Clients implements ApiClients, Shared {
 
   #state(provider: string, connection: string): ConnectionState {
     if (this.#closed) throw new TrueupError("STOPPED", "the API client is closed");
+    const latest = this.#latest;
+    if (latest?.id === connection && latest.provider === provider) return latest;
     const key = keyOf(provider, connection);
     const known = this.#states.get(key);
     if (known !== undefined) {
-      if (known === this.#latest) return known;
       this.#states.delete(key);
       this.#states.set(key, known);
       this.#latest = known;
@@ -209,6 +205,34 @@ class Clients implements ApiClients, Shared {
     }
   }
 }
+
+const NEWEST = Symbol("newest connection");
+
+class CallContext implements Context {
+  readonly api: ApiClient;
+  readonly signal: AbortSignal;
+  readonly limited: Context["limited"];
+  /** After a refresh, the rest of the call sees the new credentials too. */
+  declare readonly connection: Connection;
+  /** No private member, which would not be found through a proxy. */
+  readonly [NEWEST]: () => Connection;
+
+  constructor(api: ApiClient, signal: AbortSignal, limited: Context["limited"], newest: () => Connection) {
+    this.api = api;
+    this.signal = signal;
+    this.limited = limited;
+    this[NEWEST] = newest;
+    // Its own, so that it is in a copy of the context. (A getter in an object literal takes three times as long to make.)
+    Object.defineProperty(this, "connection", CONNECTION);
+  }
+}
+
+const CONNECTION: PropertyDescriptor & ThisType<CallContext> = {
+  enumerable: true,
+  get() {
+    return this[NEWEST]();
+  },
+};
 
 /** A provider's name has no slash, so no two pairs share a key. */
 function keyOf(provider: string, connection: string): string {

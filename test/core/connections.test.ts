@@ -244,3 +244,26 @@ describe("redacting (I12)", () => {
     expect(redactedBy(registry, SECRET)).toBe("[redacted]");
   });
 });
+
+describe("an id that no store can keep", () => {
+  test.each(["", "ac\0me", "ac\ud800me"])("should be nobody's, without asking for it: %j", async (id) => {
+    const { asked, registry } = setup((_, known) => withToken(known));
+    expect(await registry.find("crm", id)).toBeUndefined();
+    expect(await rejection((async () => registry.get("crm", id))())).toMatchObject({
+      code: "CONNECTION_UNKNOWN",
+    });
+    expect(asked).toEqual([]);
+  });
+
+  test.each(["", "ac\0me", 7])("should be refused where it is listed: %j", async (id) => {
+    const list = () => ["acme", id as string];
+    const registry = new ConnectionRegistry(
+      { get: (_, known) => withToken(known), list },
+      new Map(),
+      new TestClock(),
+    );
+    const refused = await rejection(registry.list("crm"));
+    expect(refused).toMatchObject({ code: "OPTION_INVALID" });
+    expect((refused as Error).message).toContain(JSON.stringify(id));
+  });
+});

@@ -37,6 +37,14 @@ describe("canonical JSON", () => {
     expect(canonicalJson(permuted({ a: 1, b: 2 }))).toBe('{"a":1,"b":2}');
   });
 
+  test("should sort few keys as it sorts many", () => {
+    for (const count of [2, 31, 32, 33, 100]) {
+      const keys = Array.from({ length: count }, (_, i) => `k${(i * 7_919) % 1_009}é${i % 3}`);
+      const text = canonicalJson(Object.fromEntries(keys.map((key, i) => [key, i])));
+      expect(Object.keys(JSON.parse(text) as object)).toEqual(keys.toSorted());
+    }
+  });
+
   test("should leave undefined, functions and symbols out of objects, and make null of them in arrays", () => {
     expect(canonicalJson({ a: undefined, b: () => 1, c: Symbol("c"), d: 1 })).toBe('{"d":1}');
     expect(canonicalJson([undefined, () => 1, Symbol("c"), 1])).toBe("[null,null,null,1]");

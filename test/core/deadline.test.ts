@@ -8,11 +8,16 @@ function setup() {
   const clock = new TestClock();
   const deadlines = new Deadlines(clock);
   let signal: AbortSignal | undefined;
-  const run = <T>(work: () => T | Promise<T>) =>
-    deadlines.run(1_000, "API_TIMEOUT", "fetching crm.contact/1", (given) => {
-      signal = given;
-      return work();
-    });
+  const run = async <T>(work: () => T | Promise<T>, timeoutMs = 1_000) =>
+    deadlines.run(
+      timeoutMs,
+      "API_TIMEOUT",
+      () => "fetching crm.contact/1",
+      (given) => {
+        signal = given;
+        return work();
+      },
+    );
   return { clock, deadlines, run, signal: () => signal as AbortSignal };
 }
 
@@ -73,7 +78,76 @@ describe("a call that takes too long", () => {
   });
 });
 
+describe("many calls", () => {
+  test("should share one timer, and have none while they end within the turn in which they began", async () => {
+    const { clock, run } = setup();
+    const timers: number[] = [];
+    const set = clock.setTimer;
+    Object.assign(clock, {
+      setTimer: (callback: () => void, delayMs: number) => {
+        timers.push(delayMs);
+        return set(callback, delayMs);
+      },
+    });
+    await Promise.all(Array.from({ length: 50 }, () => run(async () => "quick")));
+    await clock.settle();
+    expect(timers).toEqual([]);
+    const slow = gate();
+    const calls = Array.from({ length: 50 }, () => run(() => slow.promise));
+    await clock.settle();
+    expect([timers, clock.pendingTimers]).toEqual([[1_000], 1]);
+    slow.open();
+    await Promise.all(calls);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  test("should each end at their own deadline, whichever began first", async () => {
+    const { clock, run } = setup();
+    const ended: string[] = [];
+    const late = (name: string, timeoutMs: number) =>
+      run(() => new Promise<never>(() => {}), timeoutMs).catch(
+        () => void ended.push(`${name} at ${clock.monotonic()}`),
+      );
+    void late("long", 1_000);
+    await clock.settle();
+    await clock.advance(50);
+    void late("short", 300);
+    void late("long too", 1_000);
+    await clock.advance(299);
+    expect(ended).toEqual([]);
+    await clock.advance(1_000);
+    expect(ended).toEqual(["short at 350", "long at 1000", "long too at 1050"]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  test("should not miss theirs where that of a call which has ended was the next", async () => {
+    const { clock, run } = setup();
+    const quick = gate();
+    const passing = run(() => quick.promise, 100);
+    const ended = rejection(run(() => new Promise<never>(() => {}), 1_000));
+    await clock.settle();
+    quick.open();
+    await passing;
+    await clock.advance(999);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(1);
+    expect(await ended).toMatchObject({ code: "API_TIMEOUT" });
+    expect(clock.pendingTimers).toBe(0);
+  });
+});
+
 describe("aborting", () => {
+  test("should end what was beginning meanwhile", async () => {
+    const { clock, deadlines, run, signal } = setup();
+    const reason = new Error("stop");
+    const ended = run(() => {
+      deadlines.abort(reason);
+      return gate().promise;
+    });
+    expect([await rejection(ended), signal().reason]).toEqual([reason, reason]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
   test("should end all that runs with its reason, and refuse what comes", async () => {
     const { clock, deadlines, run, signal } = setup();
     const reason = new TrueupError("STOPPED", "the engine is stopping");

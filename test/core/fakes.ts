@@ -89,6 +89,7 @@ export function recording(): { hooks: Hooks; told: Told; logged: { fields: objec
       return (target[name] = []);
     },
   }) as unknown as Told;
+  hooks.has = () => true;
   const emit = hooks.emit.bind(hooks);
   hooks.emit = (name, event) => {
     (told[name] as unknown[]).push(event);

@@ -8,7 +8,8 @@ import { handlingSetup, taskOf, TIMEOUT_MS } from "./handling-harness.ts";
 type Changes = Parameters<BatchHandler<unknown, unknown>>[0];
 
 const idsOf = (changes: Changes) => changes.map((change) => change.ref.id);
-const runAll = (handling: Handling, ids: string[]) => Promise.all(ids.map((id) => handling.run(taskOf(id))));
+const runAll = (handling: Handling, ids: string[]) =>
+  Promise.all(ids.map(async (id) => handling.run(taskOf(id))));
 
 const settled = { ok: true, settled: true };
 const unsettled = { ok: true, settled: false };

@@ -15,7 +15,7 @@ export function taskOf(id: string): HandlerTask {
   const resource = resourceOf();
   const claim = claimOf({ ref: refOf(id), attempt: 2, eventCount: 3 });
   const evidence = objectEvidence(resource, { id, name: `contact ${id}`, rev: 5 }, "fetch");
-  const verdict = judge(resource, claim, evidence);
+  const verdict = judge(resource, claim, evidence, 0);
   if (verdict.kind !== "handle") throw new Error("a fresh object is handled");
   return { claim, evidence, verdict, done: { claim, kind: "done", index: verdict.index } };
 }

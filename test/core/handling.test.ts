@@ -72,7 +72,7 @@ describe("a handler of single changes", () => {
       running -= 1;
       if (most === 2) throw new Error("a failure frees its place too");
     }, 2);
-    await Promise.all(["1", "2", "3", "4", "5"].map((id) => handling.run(taskOf(id))));
+    await Promise.all(["1", "2", "3", "4", "5"].map(async (id) => handling.run(taskOf(id))));
     expect([most, running]).toEqual([2, 0]);
   });
 });

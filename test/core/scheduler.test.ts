@@ -246,7 +246,29 @@ describe("connections", () => {
     world.listing = () => Promise.reject(new Error("the user's table is gone"));
     await clock.advance(16 * MINUTE);
     expect(minutes(runs)).toEqual([0, 15]);
-    expect(told.error).toHaveLength(16);
+    expect(told.error).toHaveLength(18);
+    await stop();
+  });
+
+  test("should be looked up soon again where a look-up failed, and then less and less often", async () => {
+    const { clock, runs, scheduler, stop, world } = setup();
+    const { listing } = world;
+    const failedAt: number[] = [];
+    const failing = (): Promise<never> => {
+      failedAt.push(clock.now() / 1_000);
+      return Promise.reject(new Error("the database is starting"));
+    };
+    world.listing = failing;
+    scheduler.start();
+    await clock.advance(3 * MINUTE);
+    expect(failedAt).toEqual([0, 5, 15, 35, 75, 135]);
+    world.listing = listing;
+    await clock.advance(MINUTE);
+    expect(runs).toHaveLength(1);
+
+    world.listing = failing;
+    await clock.advance(MINUTE + 5_000);
+    expect(failedAt.slice(6)).toEqual([255, 260, 270, 290]);
     await stop();
   });
 

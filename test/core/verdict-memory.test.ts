@@ -25,13 +25,13 @@ const row = (rev: number | undefined, name = "Ada", by = resource) =>
 
 /** The index after evidence was believed. */
 function indexAfter(claim: Partial<Claim>, evidence: Evidence, by = resource): IndexEntry | null {
-  const verdict = judge(by, claimOf({ lags: 30, ...claim }), evidence);
+  const verdict = judge(by, claimOf({ lags: 30, ...claim }), evidence, 0);
   if (verdict.kind === "wait") throw new Error(verdict.reason);
   return verdict.index;
 }
 
 const kindOf = (claim: Partial<Claim>, evidence: Evidence, by = resource) =>
-  judge(by, claimOf(claim), evidence).kind;
+  judge(by, claimOf(claim), evidence, 0).kind;
 
 describe("a tombstone", () => {
   test("should keep the highest version that is known of the object", () => {

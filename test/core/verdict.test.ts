@@ -22,7 +22,7 @@ function outcome(verdict: Verdict): string {
 }
 
 const judged = (claim: Partial<Claim>, evidence: Evidence, by = resource) =>
-  outcome(judge(by, claimOf(claim), evidence));
+  outcome(judge(by, claimOf(claim), evidence, 0));
 
 /** So often waited for that the API is believed. */
 const BELIEVED = { lags: 30 };
@@ -141,13 +141,76 @@ describe.each([
 describe("a tombstone (I4)", () => {
   test("should have the highest version that is known of, from an event or from before", () => {
     const indexAfter = (claim: Partial<Claim>) => {
-      const verdict = judge(resource, claimOf({ ...claim, ...BELIEVED }), gone);
+      const verdict = judge(resource, claimOf({ ...claim, ...BELIEVED }), gone, 0);
       return verdict.kind === "wait" ? undefined : verdict.index;
     };
     expect(indexAfter({ ...upsert("n:6"), index: tombstone() })).toMatchObject({ version: "n:6" });
     expect(indexAfter({ ...deletion("n:4"), index: tombstone() })).toMatchObject({ version: "n:5" });
     expect(indexAfter({ ...deletion("n:6"), index: present() })).toMatchObject({ version: "n:6" });
     expect(indexAfter({ ...deletion("n:4"), index: present() })).toMatchObject({ version: "n:5" });
+  });
+});
+
+describe("a deletion of what nobody knew", () => {
+  const indexAfter = (claim: Partial<Claim>) => {
+    const verdict = judge(resource, claimOf(claim), gone, 0);
+    return verdict.kind === "unchanged" ? verdict.index : verdict.kind;
+  };
+
+  test("should be remembered with its version, so that a replica that still shows the object is doubted", () => {
+    const index = indexAfter({ ...deletion("n:6"), fence: 12 });
+    expect(index).toEqual(tombstone({ version: "n:6", evidence: 12 }));
+    const known = { index: index as IndexEntry };
+    expect(judged({ ...upsert("n:5"), ...known }, found(5))).toBe("wait");
+    expect(judged({ ...upsert("n:5"), ...known, lags: 1 }, gone)).toBe("unchanged");
+    expect(judged({ ...upsert("n:7"), ...known }, found(7))).toBe("upsert");
+  });
+
+  test("should leave nothing without a version, with which to tell an object that is made later", () => {
+    expect(indexAfter(deletion())).toBeNull();
+    expect(indexAfter({})).toBeNull();
+    expect(indexAfter({ hint: "upsert", hintVersion: "n:6", ...BELIEVED })).toBeNull();
+  });
+});
+
+describe("an announcement that comes while an earlier doubt is waited for (I13)", () => {
+  const { believeAfterMs, firstRetryMs } = resource.freshness;
+  const [first] = [...Array(20).keys()].filter((lags) => lagDelay(lags, resource.freshness) === undefined);
+  /** How often an API that stays behind is asked about an announcement that came when the schedule was at its end. */
+  const retries = (receivedAt: number, parts: Partial<Claim> = {}, evidence: Evidence = found(5)) => {
+    const delays: number[] = [];
+    let now = receivedAt + 10;
+    for (let lags = first as number; lags < 100; lags += 1) {
+      const event = { version: "n:6", origin: "webhook", receivedAt } as const;
+      const claim = claimOf({ ...upsert("n:6"), events: [event], lags, ...parts });
+      const verdict = judge(resource, claim, evidence, now);
+      if (verdict.kind !== "wait") break;
+      delays.push(verdict.retryInMs);
+      now += verdict.retryInMs;
+    }
+    return delays;
+  };
+
+  test("should be waited for in its own time, from its receipt", () => {
+    const delays = retries(1_000_000);
+    expect(delays[0]).toBe(firstRetryMs);
+    expect(delays.slice(1, 4)).toEqual([510, 1_020, 2_040]);
+    expect(delays.reduce((sum, delay) => sum + delay, 10)).toBeLessThanOrEqual(believeAfterMs);
+    expect(retries(1_000_000, {}, gone)).toEqual(delays);
+  });
+
+  test("should be waited for with no more retries than the schedule has, even where its clock is ahead", () => {
+    const ahead = { events: [{ version: "n:6", origin: "webhook", receivedAt: 9e12 } as const] };
+    expect(retries(1_000_000, ahead)).toEqual(Array(first).fill(firstRetryMs));
+  });
+
+  test("should not be waited for where it is old, or where the doubt is about something else", () => {
+    const old = { events: [{ version: "n:6", origin: "webhook", receivedAt: 0 } as const] };
+    expect(retries(1_000_000, old)).toEqual([]);
+    const silent = { events: [{ origin: "webhook", receivedAt: 1_000_000 } as const] };
+    expect(retries(1_000_000, silent)).toEqual([]);
+    const behind = { hint: undefined, hintVersion: undefined, index: present({ version: "n:9" }) };
+    expect(retries(1_000_000, behind, found(5, "Bea"))).toEqual([]);
   });
 });
 
@@ -190,7 +253,7 @@ describe("waiting (I13)", () => {
   test("should follow the documented schedule by default", () => {
     const delays = Array.from({ length: 8 }, (_, lags) => lagDelay(lags, resource.freshness));
     expect(delays).toEqual([500, 1_000, 2_000, 4_000, 8_000, 14_500, undefined, undefined]);
-    const verdict = judge(resource, claimOf({ hint: "upsert", lags: 5 }), gone);
+    const verdict = judge(resource, claimOf({ hint: "upsert", lags: 5 }), gone, 0);
     expect(verdict).toMatchObject({ kind: "wait", retryInMs: 14_500 });
   });
 
@@ -250,7 +313,7 @@ describe("properties of every verdict", () => {
   test("should hand nothing over as older than before unless it was waited for (I4)", () => {
     fc.assert(
       fc.property(claims, evidences, (claim, evidence) => {
-        const verdict = judge(resource, claimOf(claim), evidence);
+        const verdict = judge(resource, claimOf(claim), evidence, 0);
         if (verdict.kind === "handle" && verdict.regressed) expect(claim.lags).toBe(30);
         if (claim.lags === 30) expect(verdict.kind).not.toBe("wait");
       }),
@@ -261,7 +324,7 @@ describe("properties of every verdict", () => {
   test("should leave the same question unchanged once it was answered (I5)", () => {
     fc.assert(
       fc.property(claims, evidences, (claim, evidence) => {
-        const verdict = judge(resource, claimOf({ ...claim, ...BELIEVED }), evidence);
+        const verdict = judge(resource, claimOf({ ...claim, ...BELIEVED }), evidence, 0);
         if (verdict.kind === "wait") throw new Error("nobody waits for ever");
         const index = verdict.index ?? undefined;
         expect(judged({ index }, evidence)).toBe("unchanged");
@@ -273,7 +336,7 @@ describe("properties of every verdict", () => {
   test("should record the claim's fence as evidence and the resource's revision", () => {
     fc.assert(
       fc.property(claims, evidences, (claim, evidence) => {
-        const verdict = judge(resource, claimOf({ ...claim, fence: 77 }), evidence);
+        const verdict = judge(resource, claimOf({ ...claim, fence: 77 }), evidence, 0);
         if (verdict.kind !== "wait" && verdict.index !== null)
           expect(verdict.index).toMatchObject({ evidence: 77, revision: 1 });
       }),

@@ -93,9 +93,27 @@ export const mutants: readonly Mutant[] = [
     ],
     [
       "a tombstone is forgotten by the next look",
-      `  return { kind: "unchanged", index: index === undefined ? null : tombstone };`,
-      `  return { kind: "unchanged", index: null };`,
+      `  return { kind: "unchanged", index: index === undefined && !announced ? null : tombstone };`,
+      `  return { kind: "unchanged", index: announced ? tombstone : null };`,
       "I4",
+    ],
+    [
+      "a deletion of what nobody knew leaves no tombstone",
+      `  return { kind: "unchanged", index: index === undefined && !announced ? null : tombstone };`,
+      `  return { kind: "unchanged", index: index === undefined ? null : tombstone };`,
+      "I4",
+    ],
+    [
+      "an announcement at the end of another's schedule gets no time of its own",
+      `  return left > 0 ? Math.min(Math.max(freshness.firstRetryMs, age), left) : undefined;`,
+      `  return undefined;`,
+      "I13",
+    ],
+    [
+      "an API that is always behind is waited for as long as events come",
+      `  if (lagDelay(Math.floor(claim.lags / 2), freshness) === undefined) return undefined;`,
+      ``,
+      "I13",
     ],
     [
       "a change that a handler may have begun counts as none",
@@ -263,7 +281,7 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "another order of keys is another content",
-        `  for (const key of Object.keys(record).toSorted()) {`,
+        `  for (const key of sorted(Object.keys(record))) {`,
         `  for (const key of Object.keys(record)) {`,
         "I9",
       ],

@@ -238,8 +238,8 @@ export const mutants: readonly Mutant[] = [
     ],
     [
       "texts of events are told as they are",
-      `    if (typeof text === "string") safe[name] = redactor.of(scope)(text);`,
-      `    if (typeof text === "string") safe[name] = text;`,
+      `    if (typeof text === "string") tell(name, redactor.of(scopeOf(event))(text));`,
+      `    if (typeof text === "string") tell(name, text);`,
       "I12",
     ],
   ]),

@@ -305,8 +305,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a batch's missing status means that its objects are gone",
-        `        { scope, lane, objects: ids.length, what: \`\${ids.length} objects\`, gone: [] },`,
-        `        { scope, lane, objects: ids.length, what: \`\${ids.length} objects\`, gone: resource.gone },`,
+        `        { scope, lane, objects: ids.length, what: () => \`\${ids.length} objects\`, gone: [] },`,
+        `        { scope, lane, objects: ids.length, what: () => \`\${ids.length} objects\`, gone: resource.gone },`,
         "I7",
       ],
       [

@@ -68,15 +68,45 @@ export const mutants: readonly Mutant[] = [
         "I7",
       ],
       [
+        "an answer does not end the outage",
+        `    pauses.answered(claim.ref.provider, claim.ref.connection);`,
+        ``,
+        "I10",
+      ],
+      [
+        "the end of a fetch gives no slot back",
+        `    } finally {\n      fetchSlots.release();`,
+        `    } finally {\n      fetchSlots.free;`,
+        "I5",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/task.ts",
+    ["engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
+    [
+      [
+        "a lost lease is reported as handled",
+        `      if (outcome === "lost") return { kind: "lost" };`,
+        ``,
+        "I3",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/ending.ts",
+    ["engine/attempts", "engine/failures", "engine/freshness"],
+    [
+      [
         "a question to a lagging API is an attempt",
-        `          attempts: claim.attempt - 1,\n          lags: claim.lags + 1,`,
-        `          attempts: claim.attempt,\n          lags: claim.lags + 1,`,
+        `      attempts: claim.attempt - 1,\n      lags: claim.lags + 1,`,
+        `      attempts: claim.attempt,\n      lags: claim.lags + 1,`,
         "I13",
       ],
       [
         "questions to a lagging API are not counted",
-        `          lags: claim.lags + 1,\n          begun: claim.begun,`,
-        `          lags: claim.lags,\n          begun: claim.begun,`,
+        `      lags: claim.lags + 1,\n      begun: claim.begun,`,
+        `      lags: claim.lags,\n      begun: claim.begun,`,
         "I13",
       ],
       [
@@ -98,27 +128,15 @@ export const mutants: readonly Mutant[] = [
         "I13",
       ],
       [
-        "an answer does not end the outage",
-        `    pauses.answered(claim.ref.provider, claim.ref.connection);`,
-        ``,
-        "I10",
-      ],
-      [
         "a handler's network errors are the API's outage",
         `    const unanswered = !begun && isUnanswered(error) ?`,
         `    const unanswered = isUnanswered(error) ?`,
         "I10",
       ],
-      [
-        "the end of a fetch gives no slot back",
-        `    } finally {\n      fetchSlots.release();`,
-        `    } finally {\n      fetchSlots.free;`,
-        "I5",
-      ],
     ],
   ),
   ...guardsOf(
-    "core/task.ts",
+    "core/ending.ts",
     ["engine/crash-attempts", "engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
     [
       [
@@ -128,18 +146,9 @@ export const mutants: readonly Mutant[] = [
         "I10",
       ],
       [
-        "a lost lease is reported as handled",
-        `    if (outcome === "lost") return this.#lost(claim);
-    this.#over(route, claim, outcome, notBefore);
-    hooks.emit("change.handled", {`,
-        `    this.#over(route, claim, outcome, notBefore);
-    hooks.emit("change.handled", {`,
-        "I3",
-      ],
-      [
         "a stopped engine's work loses an attempt",
-        `        await this.#retry(route, claim, { ...kept, due: now, attempts: attempt - 1 });`,
-        `        await this.#retry(route, claim, { ...kept, due: now, attempts: attempt });`,
+        `    await this.#retry(route, claim, { due, attempts: attempt - 1, lags, begun: claim.begun || begun });`,
+        `    await this.#retry(route, claim, { due, attempts: attempt, lags, begun: claim.begun || begun });`,
         "I2",
       ],
     ],
@@ -187,8 +196,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a commit that nobody awaited is not waited for",
-        `    this.#closed = true;\n    await this.#underWay;`,
-        `    this.#closed = true;`,
+        `    return this.#underWay;`,
+        `    return undefined;`,
         "I2",
       ],
     ],
@@ -252,12 +261,6 @@ export const mutants: readonly Mutant[] = [
     ["engine/shift-guards", "engine/path", "engine/lifecycle", "engine/failures"],
     [
       [
-        "work is leased that nobody has room for",
-        `    const limit = Math.min(slots, unitsFree(lane)) * lane.perSlot;`,
-        `    const limit = 10_000 * lane.perSlot;`,
-        "I10",
-      ],
-      [
         "a worker goes on with a store that is another's",
         `        if (error instanceof TrueupError && error.code === "STORE_LOST") {`,
         `        if (error === null) {`,
@@ -274,6 +277,60 @@ export const mutants: readonly Mutant[] = [
         `    if (due) for (const lane of this.#lanes) lane.ready = true;`,
         `    if (due) for (const lane of this.#lanes) lane.ready = lane.ready;`,
         "I5",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/worker.ts",
+    ["core/worker"],
+    [
+      [
+        "what waits for a slot is fetched while the engine stops",
+        `    this.#giveBack(this.#lanes.flatMap((lane) => lane.withdraw()));\n`,
+        ``,
+        "I5",
+      ],
+      [
+        "what was leased ahead is asked for though its connection is paused",
+        `        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);\n`,
+        ``,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/lane.ts",
+    ["core/worker", "core/throughput"],
+    [
+      [
+        "work is leased that nobody has room for",
+        `    return Math.min(free, Math.max(slots, ahead)) * this.#perSlot;`,
+        `    return Math.max(free, 1_000) * this.#perSlot;`,
+        "I10",
+      ],
+      [
+        "work is leased ahead of a configured rate",
+        `    if (provider.api?.rateLimit?.requests === undefined) this.#throughput`,
+        `    this.#throughput`,
+        "I10",
+      ],
+      [
+        "all connections suffer when one is paused",
+        `connection === undefined || unit.connection === connection;`,
+        `connection === undefined || unit.connection !== "";`,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/throughput.ts",
+    ["core/throughput"],
+    [
+      [
+        "what went fast once is leased ahead for ever",
+        `    if (elapsed >= AHEAD_MS && (this.#done > 0 || elapsed >= STALE_MS)) {`,
+        `    if (elapsed >= AHEAD_MS && this.#done > 0) {`,
+        "I10",
       ],
     ],
   ),
@@ -319,7 +376,19 @@ export const mutants: readonly Mutant[] = [
         `    if (this.#aborted === null) return`,
         "I3",
       ],
-      ["a handler's signal never aborts", `        controller.abort(reason);\n`, ``, "I3"],
+      ["a handler's signal never aborts", `          controller.abort(reason);\n`, ``, "I3"],
+      [
+        "the deadline after the next is nobody's",
+        `    this.#earliest = this.#running.reduce((earliest, { dueAt }) => Math.min(earliest, dueAt), Infinity);\n`,
+        ``,
+        "I5",
+      ],
+      [
+        "an earlier deadline waits for a later one's timer",
+        `    if (this.#running.length === 0 || (this.#timer?.at ?? Infinity) <= this.#earliest) return;`,
+        `    if (this.#running.length === 0 || this.#timer !== undefined) return;`,
+        "I5",
+      ],
     ],
   ),
   ...guardsOf(
