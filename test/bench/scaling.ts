@@ -93,11 +93,11 @@ export async function scaling(rounds: number): Promise<Row[]> {
     for (const one of i % 2 === 0 ? cases : cases.toReversed())
       one.rates.push(await run(one.kind, one.processes, one.work));
   }
-  const cores = `${availableParallelism()} cores, the server's included`;
+  const cores = availableParallelism();
   return cases.map(({ work, kind, processes, rates }) => {
     const alone = cases.find((one) => one.work === work && one.kind === kind && one.processes === 1);
     return {
-      what: `${kind}, ${work.what}, objects/s: ${processes} of ours (${cores})`,
+      what: `${kind}, ${work.what}, objects/s: processes ${processes}, cores ${cores}`,
       value: median(rates),
       ...(processes === 1 ? undefined : { ratio: ratio(rates, alone?.rates ?? rates) }),
     };
