@@ -317,12 +317,12 @@ describe("redisStore with options that cannot be", () => {
 
 /** The next command of this name fails, and the server hears nothing of it. */
 function failNext(client: Redis, command: string, failure: Error): void {
-  const call = client.call.bind(client) as (...args: unknown[]) => Promise<unknown>;
-  client.call = (async (...args: unknown[]) => {
+  const call = client.call.bind(client);
+  client.call = (async (...args: Parameters<typeof call>) => {
     if (args[0] !== command) return await call(...args);
-    client.call = call as Redis["call"];
+    client.call = call;
     throw failure;
-  }) as Redis["call"];
+  }) as typeof call;
 }
 
 /** The server does what it is asked to, and its answer never comes. */
