@@ -210,7 +210,6 @@ local function create(scope, id)
   numbered[scope] = n
   change(field)
   object[field] = { n = n }
-  put(NUMBERS, 'objects:' .. scope, n)
   put(NAMES, scope .. ':' .. n, id)
   return object[field]
 end
@@ -323,6 +322,7 @@ local function flush()
       present[scope] = (present[scope] or 0) + more
     end
   end
+  for scope, n in pairs(numbered) do put(NUMBERS, 'objects:' .. scope, n) end
   many('HSET', OBJECTS, sets)
   many('HDEL', OBJECTS, deletes)
   for key, members in pairs(gone) do many('ZREM', key, members) end
