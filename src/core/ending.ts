@@ -8,7 +8,7 @@
 import type { Clock, Random } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import { failureRecord } from "./failure.ts";
-import type { Hooks } from "./hooks.ts";
+import type { ConnectionRef, Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Redactor } from "./redactor.ts";
@@ -30,6 +30,8 @@ export interface EndingsOptions {
   readonly onDone: (claim: Claim) => void;
   /** Hears when an object of the route is to be claimed again, from `due` on (milliseconds since the epoch). */
   readonly onRedue: (route: Route, due: number) => void;
+  /** Hears that a connection is about to be paused. */
+  readonly onPause: (connection: ConnectionRef) => void;
 }
 
 /** How one claim ended. */
@@ -37,9 +39,7 @@ export type TaskResult =
   | { readonly kind: "handled"; readonly change: "upsert" | "delete"; readonly regressed: boolean }
   | { readonly kind: "unchanged"; readonly index: IndexEntry | null }
   | { readonly kind: "lagging" | "lost" | "released" }
-  | { readonly kind: "failed" | "dead"; readonly error: Error }
-  /** It failed, and its connection waits. */
-  | { readonly kind: "paused"; readonly error: Error };
+  | { readonly kind: "failed" | "dead"; readonly error: Error };
 
 export type Done = Extract<Settlement, { kind: "done" }>;
 
@@ -106,7 +106,7 @@ export class Endings {
    * @param begun whether a handler may have begun
    */
   async fail(route: Route, claim: Claim, error: Error, begun: boolean): Promise<TaskResult> {
-    const { clock, hooks, limits, pauses, random, settle } = this.#options;
+    const { clock, hooks, limits, onPause, pauses, random, settle } = this.#options;
     const { ref, attempt } = claim;
     const unanswered = !begun && isUnanswered(error) ? pauses.unanswered(ref.provider, ref.connection) : 0;
     const after = afterFailure(error, attempt, limits.retry, random, unanswered);
@@ -118,13 +118,14 @@ export class Endings {
       case "release":
         return this.release(route, claim, begun);
       case "pause":
+        onPause(ref);
         await this.#retry(route, claim, {
           ...kept,
           due: (await this.#pause(claim, after, error)) ? now : now + limits.retry.minDelayMs,
           attempts: attempt - 1,
           error: this.#record(claim, error),
         });
-        return { kind: "paused", error };
+        return { kind: "failed", error };
       case "retry": {
         const attempts = after.counts ? attempt : attempt - 1;
         await this.#retry(route, claim, {

@@ -85,6 +85,7 @@ export class Lane {
 
   /** Takes claims of objects of one connection in, which then wait for slots. */
   add(connection: string, claims: readonly Claim[]): void {
+    if (claims.length === 0) return;
     const perSlot = this.#perSlot;
     this.#inWork += claims.length;
     this.#perConnection.set(connection, (this.#perConnection.get(connection) ?? 0) + claims.length);

@@ -18,7 +18,7 @@ import type { Claim, StoreEnvironment } from "./store.ts";
 import type { SourceRunner } from "./source-runner.ts";
 import { Worker } from "./worker.ts";
 
-export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue"> {
+export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue" | "onPause"> {
   readonly connections: ConnectionRegistry;
   readonly environment: StoreEnvironment;
   readonly routes: RouteRegistry;
@@ -381,7 +381,11 @@ export class Lifecycle {
     await this.#ending; // the one before gives the store back first
     try {
       const shift = await Shift.begin(
-        { ...this.#options, onRedue: (route, due) => this.#worker?.redue(route.name, due) },
+        {
+          ...this.#options,
+          onRedue: (route, due) => this.#worker?.redue(route.name, due),
+          onPause: (connection) => this.#worker?.holdBack(connection),
+        },
         this.#stop.signal,
       );
       // Nobody joins a shift that is over; its holders leave by themselves.

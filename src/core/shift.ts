@@ -11,7 +11,7 @@ import { Deadlines } from "./deadline.ts";
 import { Endings } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
-import type { Hooks } from "./hooks.ts";
+import type { ConnectionRef, Hooks } from "./hooks.ts";
 import type { Limits } from "./options.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Redactor } from "./redactor.ts";
@@ -37,6 +37,7 @@ export interface ShiftOptions {
   readonly limits: Limits;
   readonly onDone: (claim: Claim) => void;
   readonly onRedue: (route: Route, due: number) => void;
+  readonly onPause: (connection: ConnectionRef) => void;
 }
 
 /** Beats in a lease: a holder may miss two before anybody takes over. */

@@ -10,7 +10,7 @@ import type { Clock } from "./clock.ts";
 import type { Endings } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { WHOLE_RESOURCE } from "./event.ts";
-import type { Hooks } from "./hooks.ts";
+import type { ConnectionRef, Hooks } from "./hooks.ts";
 import { Lane, type Unit } from "./lane.ts";
 import type { Limits } from "./options.ts";
 import type { Route } from "./registry.ts";
@@ -78,6 +78,16 @@ export class Worker {
   redue(routeName: string, due: number): void {
     if (due <= this.#options.clock.now()) this.wake(routeName);
     else this.#signal();
+  }
+
+  /** A connection is about to be paused: what was claimed ahead of it goes back. */
+  holdBack({ connection, provider }: ConnectionRef): void {
+    const now = this.#options.clock.monotonic();
+    for (const lane of this.#lanes) {
+      if (lane.route.provider.name !== provider) continue;
+      lane.slowDown(now);
+      this.#giveBack(lane.withdraw(connection));
+    }
   }
 
   /** Whether nothing is in flight, nor waits to be. */
@@ -171,13 +181,13 @@ export class Worker {
   #take(lane: Lane, claims: readonly Claim[]): void {
     const byConnection = Map.groupBy(claims, (claim) => claim.ref.connection);
     for (const [connection, own] of byConnection) {
-      const objects = own.filter((claim) => claim.ref.id !== WHOLE_RESOURCE);
-      if (objects.length < own.length) {
-        for (const claim of own) {
-          if (claim.ref.id === WHOLE_RESOURCE) this.#track(this.#options.runPass(lane.route, claim));
-        }
+      for (const claim of own) {
+        if (claim.ref.id === WHOLE_RESOURCE) this.#track(this.#options.runPass(lane.route, claim));
       }
-      lane.add(connection, objects);
+      lane.add(
+        connection,
+        own.filter((claim) => claim.ref.id !== WHOLE_RESOURCE),
+      );
     }
     this.#launchSoon();
   }
@@ -200,9 +210,8 @@ export class Worker {
     while (fetchSlots.free > 0) {
       const unit = this.#next();
       if (unit === undefined) return;
-      this.#track(this.#options.runner.fetch(unit.lane.route, unit.claims), (results = []) => {
+      this.#track(this.#options.runner.fetch(unit.lane.route, unit.claims), () => {
         unit.lane.done(unit);
-        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);
         this.#ended(unit);
       });
     }
@@ -216,12 +225,6 @@ export class Worker {
       if (unit !== undefined) return unit;
     }
     return undefined;
-  }
-
-  /** A connection was paused: what was claimed ahead of it goes back. */
-  #slowDown({ connection, lane }: Unit): void {
-    lane.slowDown(this.#options.clock.monotonic());
-    this.#giveBack(lane.withdraw(connection));
   }
 
   #giveBack(units: readonly Unit[]): void {
@@ -238,12 +241,12 @@ export class Worker {
     this.#signal();
   }
 
-  /** @param over hears of the end of the work, and of its result if it has one */
-  #track<T>(work: Promise<T>, over: (result?: T) => void = () => {}): void {
+  /** @param over hears of the end of the work */
+  #track(work: Promise<unknown>, over: () => void = () => {}): void {
     this.#inFlight += 1;
-    const ended = (result?: T) => {
+    const ended = () => {
       this.#inFlight -= 1;
-      over(result);
+      over();
       if (this.quiet) this.#whenQuiet?.resolve();
     };
     work.then(ended, (thrown: unknown) => {

@@ -33,9 +33,11 @@ function setup(parts: {
   /** Whether the store works elsewhere. */
   shared?: boolean;
   connectionOf?: (i: number) => string;
-  work?: (claim: Claim) => Promise<TaskResult["kind"]>;
+  resources?: readonly string[];
+  work?: () => Promise<void>;
 }) {
-  const { claimMs = 0, connectionOf = () => "default", objects, rate, work = async () => "handled" } = parts;
+  const { claimMs = 0, connectionOf = () => "default", objects, rate, resources = ["contact"] } = parts;
+  const { work = async () => {} } = parts;
   const { batchSize, shared = false } = parts;
   const clock = new TestClock();
   let monotonic = 0;
@@ -46,14 +48,14 @@ function setup(parts: {
   const released: string[] = [];
   let next = 0;
   const session = {
-    claim: async ({ limit }: ClaimRequest): Promise<Claim[]> => {
+    claim: async ({ limit, resource }: ClaimRequest): Promise<Claim[]> => {
       monotonic += claimMs;
       requests.push(limit);
       order.push(`claim of ${limit}`);
       const from = next;
       next = Math.min(objects, next + limit);
       return Array.from({ length: next - from }, (_, i) =>
-        claimOf({ ref: { ...refOf(`${from + i}`), connection: connectionOf(from + i) } }),
+        claimOf({ ref: { ...refOf(`${from + i}`), resource, connection: connectionOf(from + i) } }),
       );
     },
   } as Partial<WorkSession<unknown>> as WorkSession<unknown>;
@@ -64,7 +66,8 @@ function setup(parts: {
       begun.push(claim.ref.id);
       order.push(`work on ${claim.ref.id}`);
       try {
-        return [{ kind: await work(claim) } as TaskResult];
+        await work();
+        return [{ kind: "handled", change: "upsert", regressed: false }];
       } finally {
         slots.release();
       }
@@ -80,7 +83,7 @@ function setup(parts: {
   const resource =
     batchSize === undefined ? resourceOf() : resourceOf({ fetchMany: async () => [], batchSize });
   const provider = {
-    ...providerOf({ contact: resource }),
+    ...providerOf(Object.fromEntries(resources.map((name) => [name, resource]))),
     ...(rate === undefined ? undefined : { api: { rateLimit: { requests: rate } } }),
   };
   const options = { concurrency: SLOTS, timeoutMs: 1_000 };
@@ -129,10 +132,7 @@ describe("claims ahead of the slots", () => {
     const { begun, requests, worker } = setup({
       objects: 2_000,
       claimMs: AHEAD_MS,
-      work: async () => {
-        await slow.promise;
-        return "handled";
-      },
+      work: () => slow.promise,
     });
     worker.start();
     await until(() => begun.length === SLOTS);
@@ -173,11 +173,7 @@ describe("the next claim", () => {
 
   test("should leave slots to what has been claimed and not begun", async () => {
     const slow = gate();
-    const work = async (): Promise<TaskResult["kind"]> => {
-      await slow.promise;
-      return "handled";
-    };
-    const { begun, requests, worker } = setup({ objects: 100, shared: true, work });
+    const { begun, requests, worker } = setup({ objects: 100, shared: true, work: () => slow.promise });
     worker.start();
     await until(() => begun.length === SLOTS);
     for (let turns = 0; turns < 20; turns += 1) await turn();
@@ -187,14 +183,12 @@ describe("the next claim", () => {
 });
 
 /** Work is fast, until a number of objects has begun; from then on it waits for `goOn`. */
-function stalling(count: number, then: (claim: Claim) => TaskResult["kind"] = () => "handled") {
+function stalling(count: number) {
   const goOn = gate();
   let begun = 0;
-  const work = async (claim: Claim): Promise<TaskResult["kind"]> => {
+  const work = async (): Promise<void> => {
     begun += 1;
-    if (begun <= count) return "handled";
-    await goOn.promise;
-    return then(claim);
+    if (begun > count) await goOn.promise;
   };
   return { goOn, work };
 }
@@ -216,18 +210,27 @@ describe("what was claimed ahead", () => {
     expect(worker.quiet).toBe(true);
   });
 
-  test("should go back when its connection is paused, and that of others stay", async () => {
-    const { goOn, work } = stalling(500, ({ ref }) => (ref.connection === "a" ? "paused" : "handled"));
+  test("should go back when its connection is paused, of whatever route, and that of others stay", async () => {
+    const { goOn, work } = stalling(1_000);
     const connectionOf = (i: number) => (i % 2 === 0 ? "a" : "b");
-    const { begun, released, worker } = setup({ objects: 700, claimMs: 5, connectionOf, work });
+    const parts = { objects: 1_400, claimMs: 5, connectionOf, resources: ["contact", "deal"], work };
+    const { begun, released, requests, worker } = setup(parts);
     worker.start();
-    await until(() => begun.length === 500 + SLOTS);
+    await until(() => begun.length === 1_000 + SLOTS);
+    await turn();
+    const before = requests.length;
+    worker.holdBack({ provider: "erp", connection: "a" });
+    worker.holdBack({ provider: "crm", connection: "c" });
+    await turn();
+    expect(released).toEqual([]);
+    worker.holdBack({ provider: "crm", connection: "a" });
+    const held = begun.length;
     goOn.open();
-    await until(() => worker.quiet);
-    const all = [...begun, ...released].map(Number);
-    expect(new Set(all).size).toBe(all.length);
+    await until(() => worker.quiet && begun.length + released.length === 1_400);
     expect(released.length).toBeGreaterThan(SLOTS);
     expect(released.every((id) => Number(id) % 2 === 0)).toBe(true);
-    expect(all.filter((id) => id % 2 === 1).length).toBe(350);
+    expect(begun.slice(held).filter((id) => Number(id) % 2 === 1).length).toBeGreaterThan(SLOTS);
+    expect(new Set([...begun, ...released]).size).toBe(1_400);
+    expect(requests[before] ?? SLOTS).toBeLessThanOrEqual(SLOTS);
   });
 });

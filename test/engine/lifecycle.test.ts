@@ -593,10 +593,12 @@ describe("pause, resume and forget", () => {
   it("what was in work when its connection was forgotten writes nothing (I3)", async () => {
     const { engine, goOn } = await workingEngine();
     const lost = next(engine, "change.lost");
+    const handled = recorded(engine, "change.handled");
     await engine.forget("notes", "default");
     goOn.open();
     expect(await lost).toMatchObject({ ref: { id: "n1" } });
     expect(await engine.drain()).toMatchObject({ idle: true });
+    expect(handled).toEqual([]);
     expect((await engine.status()).routes).toEqual([]);
   });
 });

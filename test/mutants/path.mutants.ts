@@ -140,6 +140,13 @@ export const mutants: readonly Mutant[] = [
     ["engine/crash-attempts", "engine/lifecycle", "engine/commit", "stores/sqlite-processes"],
     [
       [
+        "nobody hears of a lost lease",
+        `    if (outcome === "lost") this.#lost(claim);
+    else this.#over(route, claim, outcome, notBefore);`,
+        `    this.#over(route, claim, outcome, notBefore);`,
+        "I3",
+      ],
+      [
         "work that ends its process has any number of attempts",
         `    return claim.attempt > this.#options.limits.retry.attempts;`,
         `    return claim.attempt < 0;`,
@@ -292,10 +299,11 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "what was leased ahead is asked for though its connection is paused",
-        `        if (results.some(({ kind }) => kind === "paused")) this.#slowDown(unit);\n`,
+        `      this.#giveBack(lane.withdraw(connection));\n`,
         ``,
         "I10",
       ],
+      ["what is paused goes on as fast as it went", `      lane.slowDown(now);\n`, ``, "I10"],
     ],
   ),
   ...guardsOf(
@@ -304,7 +312,7 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "work is leased that nobody has room for",
-        `    return Math.min(free, Math.max(slots, ahead)) * this.#perSlot;`,
+        `    return Math.min(free, Math.max(share, ahead)) * this.#perSlot;`,
         `    return Math.max(free, 1_000) * this.#perSlot;`,
         "I10",
       ],
