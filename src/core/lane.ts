@@ -29,6 +29,8 @@ export class Lane {
   readonly #perSlot: number;
   /** Objects that may be in work at once: those being handled, and as many again being fetched. */
   readonly #room: number;
+  /** Whether to claim half of the room at a time. */
+  readonly #inHalves: boolean;
   /** Where a rate is configured, that says how fast it goes. */
   readonly #throughput: Throughput | undefined;
   /** Claimed ahead of its slot, the oldest first. */
@@ -38,13 +40,15 @@ export class Lane {
   /** Connections with a fetch that was not full: more of theirs waits and gathers until it is back (as Nagle's algorithm). */
   readonly #partial = new Set<string>();
 
-  constructor(route: Route, now: number) {
+  /** @param inHalves so that the store can get one half while the other is in work */
+  constructor(route: Route, now: number, inHalves = false) {
     const { handler, provider, resource } = route;
     const handled =
       handler === undefined
         ? 1
         : handler.options.concurrency * (handler.kind === "batch" ? handler.options.size : 1);
     this.route = route;
+    this.#inHalves = inHalves;
     this.#perSlot = resource.fetchMany === undefined ? 1 : resource.batchSize;
     this.#room = Math.max(BATCHES_IN_WORK * this.#perSlot, 2 * handled);
     if (provider.api?.rateLimit?.requests === undefined) this.#throughput = new Throughput(now);
@@ -59,7 +63,8 @@ export class Lane {
     const room = Math.max(Math.floor(this.#room / this.#perSlot), 2 * ahead);
     const free = room - Math.ceil(this.#inWork / this.#perSlot);
     if (free < ahead / 2) return 0;
-    return Math.min(free, Math.max(slots, ahead)) * this.#perSlot;
+    const share = this.#inHalves ? Math.min(slots, Math.ceil(room / 2)) : slots;
+    return Math.min(free, Math.max(share, ahead)) * this.#perSlot;
   }
 
   /** How many slots its work will free while the next claim is under way, beside those that it waits for itself. */
@@ -91,9 +96,9 @@ export class Lane {
     }
   }
 
-  /** Whether any of it waits for a slot. */
-  get waits(): boolean {
-    return this.#waiting.length > 0;
+  /** How much of it waits for a slot, in slots. */
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   /** The next to be fetched. */

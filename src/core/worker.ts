@@ -54,7 +54,7 @@ export class Worker {
   constructor(options: WorkerOptions) {
     this.#options = options;
     const now = options.clock.monotonic();
-    this.#lanes = options.routes.map((route) => new Lane(route, now));
+    this.#lanes = options.routes.map((route) => new Lane(route, now, options.store.guarantees.shared));
   }
 
   start(): void {
@@ -92,7 +92,7 @@ export class Worker {
 
   /** Whether nothing is in flight, nor waits to be. */
   get quiet(): boolean {
-    return this.#inFlight === 0 && !this.#lanes.some((lane) => lane.waits);
+    return this.#inFlight === 0 && !this.#lanes.some((lane) => lane.waiting > 0);
   }
 
   /** Stops claiming. Resolves when nothing is in flight any more. */
@@ -149,7 +149,8 @@ export class Worker {
     const { clock, fetchSlots } = this.#options;
     const now = clock.monotonic();
     const spare = this.#lanes.reduce((sum, lane) => sum + lane.spare(now), 0);
-    return Math.max(fetchSlots.free, spare);
+    const taken = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
+    return Math.max(fetchSlots.free - taken, spare);
   }
 
   async #claim(lane: Lane, slots: number): Promise<void> {
@@ -188,7 +189,19 @@ export class Worker {
         own.filter((claim) => claim.ref.id !== WHOLE_RESOURCE),
       );
     }
-    this.#launch();
+    this.#launchSoon();
+  }
+
+  /**
+   * Where the store works elsewhere, not before the next claim is on its way to it: then it is back when this batch is
+   * done. One that works here should write that claim down together with how this batch ends.
+   */
+  #launchSoon(): void {
+    if (this.#options.store.guarantees.shared)
+      void turnEnd()
+        .then(turnEnd)
+        .then(() => this.#launch());
+    else this.#launch();
   }
 
   /** Fetches what waits, as far as there are slots. */

@@ -149,10 +149,10 @@ class PostgresStore implements Store<PgTx> {
         throw invalidOption(`a dedupeKey has ${DEDUPE_KEY_BYTES} bytes, not ${dedupeKey.length}`);
     }
     const refs = entries.map(({ ref }) => ref);
-    const rows = await scopes.with(refs, (numbers) =>
-      database.call("append", [time.moment, ...appendColumns(entries, numbers)]),
+    const generations = await scopes.with(refs, (numbers) =>
+      database.value<number[]>("append", [time.moment, ...appendColumns(entries, numbers)]),
     );
-    return toAppendResults(rows, entries);
+    return toAppendResults(generations, entries);
   }
 
   subscribe(listener: () => void): () => void {

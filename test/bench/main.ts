@@ -1,4 +1,4 @@
-/** `npm run bench [-- ingest drain reconcile storm sources queues-postgres queues-redis] [-- --rounds 5]` */
+/** `npm run bench [-- ingest drain reconcile storm sources queues-postgres queues-redis scaling] [-- --rounds 5]` */
 import { parseArgs } from "node:util";
 import { claimLanes } from "./claim-lanes.ts";
 import { drain } from "./drain.ts";
@@ -7,6 +7,7 @@ import { queuesPostgres } from "./queues-postgres.ts";
 import { reconcile } from "./reconcile.ts";
 import { queuesRedis } from "./queues-redis.ts";
 import { printRows, type Row } from "./report.ts";
+import { scaling } from "./scaling.ts";
 import { sources } from "./sources.ts";
 import { storm } from "./storm.ts";
 
@@ -19,6 +20,7 @@ const scenarios: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = 
   "queues-postgres": queuesPostgres,
   sources,
   "queues-redis": queuesRedis,
+  scaling,
 };
 
 const { values, positionals } = parseArgs({

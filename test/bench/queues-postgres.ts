@@ -15,6 +15,8 @@ const KINDS = ["trueup", "graphile", "pgBoss"] as const;
 interface Run {
   readonly fillMs: number;
   readonly drainMs: number;
+  /** Of the contender's process, while it drained. */
+  readonly cpuUsPerJob: number;
 }
 
 async function run(kind: string, jobs = JOBS): Promise<Run> {
@@ -51,9 +53,14 @@ export async function queuesPostgres(rounds: number): Promise<Row[]> {
       runs[kind].push(await run(kind));
     }
   }
-  const rates = (kind: (typeof KINDS)[number], part: keyof Run) =>
+  const rates = (kind: (typeof KINDS)[number], part: "drainMs" | "fillMs") =>
     runs[kind].map((one) => JOBS / (one[part] / 1_000));
-  return (["drainMs", "fillMs"] as const).flatMap((part) => {
+  const named = { graphile: "graphile-worker", pgBoss: "pg-boss", trueup: "trueup on Postgres" } as const;
+  const cpu = (["graphile", "pgBoss", "trueup"] as const).map((kind) => ({
+    what: `µs of CPU a drained job, in its process: ${named[kind]}`,
+    value: median(runs[kind].map((one) => one.cpuUsPerJob)),
+  }));
+  const compared = (["drainMs", "fillMs"] as const).flatMap((part) => {
     const what = part === "drainMs" ? "drain of 50,000 jobs of 1.5 kB, jobs/s" : "filling, jobs/s";
     const best = runs.graphile.map((_, i) =>
       Math.max(rates("graphile", part)[i]!, rates("pgBoss", part)[i]!),
@@ -69,4 +76,5 @@ export async function queuesPostgres(rounds: number): Promise<Row[]> {
       },
     ];
   });
+  return [...compared, ...cpu];
 }

@@ -16,6 +16,7 @@ type Kind = (typeof KINDS)[number];
 interface Run {
   readonly fillMs: number;
   readonly drainMs: number;
+  readonly cpuUsPerJob: number;
 }
 
 async function run(kind: Kind): Promise<Run> {
@@ -50,6 +51,7 @@ export async function queuesRedis(rounds: number): Promise<Row[]> {
   }
   const drained = (kind: Kind) => runs[kind].map((one) => JOBS / (one.drainMs / 1_000));
   const filled = (kind: Kind) => runs[kind].map((one) => JOBS / (one.fillMs / 1_000));
+  const cpu = (kind: Kind) => runs[kind].map((one) => one.cpuUsPerJob);
   const row = (kind: Kind, what: string, rates: (kind: Kind) => number[], goal?: string): Row => ({
     what,
     value: median(rates(kind)),
@@ -60,6 +62,9 @@ export async function queuesRedis(rounds: number): Promise<Row[]> {
     row("bullmq", "50,000 jobs of 1.5 kB, drained/s: BullMQ", drained),
     row("redis", "50,000 jobs of 1.5 kB, drained/s: trueup on Redis", drained, "≥ 3"),
     row("sqlite", "50,000 jobs of 1.5 kB, drained/s: trueup on SQLite", drained, "≥ 4"),
+    row("bullmq", "µs of CPU a drained job, in its process: BullMQ", cpu),
+    row("redis", "µs of CPU a drained job, in its process: trueup on Redis", cpu),
+    row("sqlite", "µs of CPU a drained job, in its process: trueup on SQLite", cpu),
     row("bullmq", "50,000 jobs of 1.5 kB, added/s: BullMQ, addBulk", filled),
     row("redis", "50,000 jobs of 1.5 kB, added/s: trueup on Redis", filled),
     row("sqlite", "50,000 jobs of 1.5 kB, added/s: trueup on SQLite", filled),

@@ -28,23 +28,30 @@ function setup(parts: {
   objects: number;
   claimMs?: number;
   rate?: number;
+  /** Of one `fetchMany`. */
+  batchSize?: number;
+  /** Whether the store works elsewhere. */
+  shared?: boolean;
   connectionOf?: (i: number) => string;
   resources?: readonly string[];
   work?: () => Promise<void>;
 }) {
   const { claimMs = 0, connectionOf = () => "default", objects, rate, resources = ["contact"] } = parts;
   const { work = async () => {} } = parts;
+  const { batchSize, shared = false } = parts;
   const clock = new TestClock();
   let monotonic = 0;
   const slots = new Semaphore(SLOTS);
   const requests: number[] = [];
   const begun: string[] = [];
+  const order: string[] = [];
   const released: string[] = [];
   let next = 0;
   const session = {
     claim: async ({ limit, resource }: ClaimRequest): Promise<Claim[]> => {
       monotonic += claimMs;
       requests.push(limit);
+      order.push(`claim of ${limit}`);
       const from = next;
       next = Math.min(objects, next + limit);
       return Array.from({ length: next - from }, (_, i) =>
@@ -57,6 +64,7 @@ function setup(parts: {
       if (claim === undefined) throw new Error("a unit has a claim");
       await slots.acquire();
       begun.push(claim.ref.id);
+      order.push(`work on ${claim.ref.id}`);
       try {
         await work();
         return [{ kind: "handled", change: "upsert", regressed: false }];
@@ -72,7 +80,8 @@ function setup(parts: {
     },
   } as Partial<WorkerOptions["endings"]> as WorkerOptions["endings"];
   const { hooks, told } = recording();
-  const resource = resourceOf();
+  const resource =
+    batchSize === undefined ? resourceOf() : resourceOf({ fetchMany: async () => [], batchSize });
   const provider = {
     ...providerOf(Object.fromEntries(resources.map((name) => [name, resource]))),
     ...(rate === undefined ? undefined : { api: { rateLimit: { requests: rate } } }),
@@ -83,7 +92,10 @@ function setup(parts: {
     routes: [
       { name: "crm.contact", provider: provider as never, resourceName: "contact", resource, handler },
     ],
-    store: { nextDue: async () => undefined } as Partial<Store<unknown>> as Store<unknown>,
+    store: {
+      guarantees: { durability: "disk", shared, transactional: true },
+      nextDue: async () => undefined,
+    } as Partial<Store<unknown>> as Store<unknown>,
     session,
     runner,
     endings,
@@ -96,7 +108,7 @@ function setup(parts: {
     onLost: () => {},
   });
   onTestFinished(() => worker.stop());
-  return { begun, released, requests, told, worker };
+  return { begun, order, released, requests, told, worker };
 }
 
 /** Turns of the event loop until something is so, at most a thousand. */
@@ -134,6 +146,39 @@ describe("claims ahead of the slots", () => {
     worker.start();
     await until(() => begun.length === 500);
     expect(Math.max(...requests)).toBe(SLOTS);
+  });
+});
+
+describe("the next claim", () => {
+  test("should be on its way to a shared store before the batch is begun that came", async () => {
+    const { order, worker } = setup({ objects: 40, batchSize: 10, shared: true });
+    worker.start();
+    await until(() => order.length >= 6);
+    expect(order.slice(0, 6)).toEqual([
+      "claim of 20",
+      "claim of 20",
+      "work on 0",
+      "work on 10",
+      "work on 20",
+      "work on 30",
+    ]);
+  });
+
+  test("should be written down by a store of this process with the end of the batch", async () => {
+    const { order, worker } = setup({ objects: 40, batchSize: 10 });
+    worker.start();
+    await until(() => order.length >= 5);
+    expect(order.slice(0, 5)).toEqual(["claim of 40", "work on 0", "work on 10", "work on 20", "work on 30"]);
+  });
+
+  test("should leave slots to what has been claimed and not begun", async () => {
+    const slow = gate();
+    const { begun, requests, worker } = setup({ objects: 100, shared: true, work: () => slow.promise });
+    worker.start();
+    await until(() => begun.length === SLOTS);
+    for (let turns = 0; turns < 20; turns += 1) await turn();
+    expect(requests).toEqual([SLOTS]);
+    slow.open();
   });
 });
 

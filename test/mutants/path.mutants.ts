@@ -312,7 +312,7 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "work is leased that nobody has room for",
-        `    return Math.min(free, Math.max(slots, ahead)) * this.#perSlot;`,
+        `    return Math.min(free, Math.max(share, ahead)) * this.#perSlot;`,
         `    return Math.max(free, 1_000) * this.#perSlot;`,
         "I10",
       ],

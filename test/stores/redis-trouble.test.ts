@@ -3,7 +3,7 @@ import { Redis } from "ioredis";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { redisStore } from "trueup/redis";
 import type { TrueupError } from "../../src/index.ts";
-import type { WorkSession } from "../../src/core/store.ts";
+import type { Claim, WorkSession } from "../../src/core/store.ts";
 import { entry, indexEntry, ROUTE, SCOPE } from "../../src/testing/store-suite/words.ts";
 import { describeWith, serviceUrl } from "../services.ts";
 import { environment, newPrefix, opened, RedisServer, removeKeys } from "./redis-fixture.ts";
@@ -188,6 +188,36 @@ describeWith("redis")("redisStore in trouble", () => {
     expect(claim).toMatchObject({ ref: { id: "a" }, attempt: 1, begun: false, eventCount: 1 });
   });
 
+  test.each([
+    ["are lost on the way", new Error("Connection is closed.")],
+    ["are refused", Object.assign(new Error("LOADING Redis is loading"), { name: "ReplyError" })],
+  ])("should give back what was leased when its events %s", async (_, failure) => {
+    const server = await RedisServer.start();
+    const client = server.client();
+    const store = await opened(redisStore({ client }));
+    const session = await store.work({ leaseMs: LEASE_MS });
+    await store.append([entry("a", { eventId: "1" })]);
+    failNext(client, "HMGET", failure);
+    expect((await rejection(session.claim({ ...ROUTE, limit: 1 }))).code).toBe("STORE_FAILED");
+    expect((await store.pending(Date.now())).leased).toBe(1); // control: it was leased
+    const [claim] = await session.claim({ ...ROUTE, limit: 1 });
+    expect(claim).toMatchObject({ ref: { id: "a" }, attempt: 1, begun: false, eventCount: 1 });
+    expect(claim?.events).toHaveLength(1);
+  });
+
+  test("should go by what a copy of a claim says, and not by what its original held", async () => {
+    const server = await RedisServer.start();
+    const store = await opened(redisStore({ url: server.url }));
+    const session = await store.work({ leaseMs: LEASE_MS });
+    await store.append([entry("a", { eventId: "1" })]);
+    const [claim] = await session.claim({ ...ROUTE, limit: 1 });
+    const settle = (copy: Claim) => session.settle([{ claim: copy, kind: "done", index: indexEntry() }]);
+    expect(await settle({ ...claim!, fence: claim!.fence + 1 })).toEqual(["lost"]);
+    expect(await settle({ ...claim! })).toEqual(["settled"]);
+    expect(await settle(claim!), "the original, whose lease has ended").toEqual(["lost"]);
+    expect(await store.countPresent(SCOPE)).toBe(1);
+  });
+
   test("should not lease a second time what a client sends a second time", async () => {
     const server = await RedisServer.start();
     const client = server.client();
@@ -284,6 +314,16 @@ describe("redisStore with options that cannot be", () => {
     expect(() => redisStore(options)).toThrowError(expect.objectContaining({ code: "OPTION_INVALID" }));
   });
 });
+
+/** The next command of this name fails, and the server hears nothing of it. */
+function failNext(client: Redis, command: string, failure: Error): void {
+  const call = client.call.bind(client);
+  client.call = (async (...args: Parameters<typeof call>) => {
+    if (args[0] !== command) return await call(...args);
+    client.call = call;
+    throw failure;
+  }) as typeof call;
+}
 
 /** The server does what it is asked to, and its answer never comes. */
 function loseNextAnswer(client: Redis): void {

@@ -15,7 +15,7 @@ import type {
   Settlement,
   SettleOutcome,
 } from "../../core/store.ts";
-import { booleans, numbers, texts } from "./arrays.ts";
+import { booleans, longTexts, numbers, texts } from "./arrays.ts";
 import type { Row } from "./database.ts";
 import type { StoreTime } from "./time.ts";
 
@@ -24,7 +24,6 @@ type ClaimRow = readonly [
   n: number | null,
   lane: number,
   id: string,
-  connection: string,
   fence: number,
   generation: number,
   attempts: number,
@@ -58,32 +57,38 @@ export interface Claimed {
   readonly doubtful: number;
 }
 
+/** @param connection of all claims, where it is not for the last row to say */
 export function toClaims(
   rows: readonly Row[],
-  { provider, resource }: { readonly provider: string; readonly resource: string },
+  {
+    provider,
+    resource,
+    connection,
+  }: { readonly provider: string; readonly resource: string; readonly connection?: string },
   time: StoreTime,
 ): Claimed {
   const last = rows.at(-1) as ClaimRow;
-  const [liveAfter, repairAfter, doubtful, storeNow] = [last[4], last[5], last[13], last[14]];
+  const [liveAfter, repairAfter, doubtful, storeNow] = [last[3], last[4], last[12], last[13]];
+  const connections = JSON.parse(last[20] ?? "{}") as Readonly<Record<number, string>>;
   // By number, and not taken apart: there are many of both, rows and columns.
   const claims = (rows.slice(0, -1) as unknown as ClaimRow[]).map((row): Claim => {
     return {
-      ref: { provider, connection: row[3], resource, id: row[2] },
+      ref: { provider, connection: connection ?? (connections[row[1]] as string), resource, id: row[2] },
       key: row[0] as number,
-      fence: row[4],
-      generation: row[5],
-      attempt: row[6] + 1,
-      lags: row[7],
-      begun: row[8],
-      forced: row[9],
+      fence: row[3],
+      generation: row[4],
+      attempt: row[5] + 1,
+      lags: row[6],
+      begun: row[7],
+      forced: row[8],
       lane: row[1] % 2 === 0 ? "live" : "repair",
-      origin: row[10],
-      hint: row[11] ?? undefined,
-      hintVersion: row[12] ?? undefined,
-      events: toEvents(row[21]),
-      eventCount: row[13],
-      dirtySince: time.local(row[14], storeNow),
-      index: row[15] === null ? undefined : toIndex(row.slice(15, 21) as unknown as IndexRow),
+      origin: row[9],
+      hint: row[10] ?? undefined,
+      hintVersion: row[11] ?? undefined,
+      events: toEvents(row[20]),
+      eventCount: row[12],
+      dirtySince: time.local(row[13], storeNow),
+      index: row[14] === null ? undefined : toIndex(row.slice(14, 20) as unknown as IndexRow),
     };
   });
   return { claims, liveAfter, repairAfter, doubtful };
@@ -119,7 +124,10 @@ export function indexColumns(entries: readonly (IndexEntry | null | undefined)[]
 }
 
 /** The parameters of `append` for entries, after the moment: a column each. */
-export function appendColumns(entries: readonly AppendEntry[], scopes: readonly number[]): string[] {
+export function appendColumns(
+  entries: readonly AppendEntry[],
+  scopes: readonly number[],
+): (string | Buffer)[] {
   const perObject = new Map<string, number>();
   const seen = new Set<string>();
   const keys = entries.map(({ dedupeKey }) => (dedupeKey === undefined ? null : hex(dedupeKey)));
@@ -139,7 +147,7 @@ export function appendColumns(entries: readonly AppendEntry[], scopes: readonly 
     texts(entries, ({ ref }) => ref.id),
     numbers(rounds, (round) => round),
     texts(keys, (key) => key),
-    texts(entries, ({ event }) => (event === undefined ? null : JSON.stringify(event))),
+    longTexts(entries, ({ event }) => (event === undefined ? null : JSON.stringify(event))),
     texts(entries, ({ origin }) => origin),
     booleans(entries, ({ lane }) => lane === "repair"),
     booleans(entries, ({ force }) => force === true),
@@ -150,15 +158,22 @@ export function appendColumns(entries: readonly AppendEntry[], scopes: readonly 
 }
 
 /** In the order of entries: a duplicate is told what its object is at after the entries before it. */
-export function toAppendResults(rows: readonly Row[], entries: readonly AppendEntry[]): AppendResult[] {
+export function toAppendResults(
+  generations: readonly number[],
+  entries: readonly AppendEntry[],
+): AppendResult[] {
+  if (generations.every((generation) => generation >= 0)) return generations.map(accepted);
   const reached = new Map<string, number>();
-  return rows.map((row, i) => {
-    const [accepted, generation] = row as readonly [boolean, number | null];
+  return generations.map((generation, i) => {
     const object = JSON.stringify(entries[i]?.ref);
-    if (!accepted) return { status: "duplicate", generation: reached.get(object) ?? generation ?? 0 };
-    reached.set(object, generation as number);
-    return { status: "accepted", generation: generation as number };
+    if (generation < 0) return { status: "duplicate", generation: reached.get(object) ?? -1 - generation };
+    reached.set(object, generation);
+    return accepted(generation);
   });
+}
+
+function accepted(generation: number): AppendResult {
+  return { status: "accepted", generation };
 }
 
 function hex(bytes: Uint8Array): string {
@@ -175,6 +190,7 @@ export function settleColumns(settlements: readonly Settlement[], time: StoreTim
     numbers(settlements, ({ claim }) => claim.generation),
     numbers(settlements, ({ kind }) => KINDS[kind]),
     numbers(settlements, (settlement) => restOf(settlement, time)),
+    booleans(settlements, ({ claim }) => claim.index?.state === "present"),
     ...indexColumns(settlements.map((settlement) => (settlement.kind === "done" ? settlement.index : null))),
     numbers(settlements, (one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
     numbers(settlements, (one) => (one.kind === "retry" ? one.lags : one.claim.lags)),

@@ -160,15 +160,19 @@ export class Session implements WorkSession<PgTx> {
     });
   }
 
-  /** In the order of objects, which is the order of locks; a claim that comes twice is lost the second time. */
+  /**
+   * In the order of objects, which is the order of locks. Of several claims of one object only the last can be live, and
+   * one that comes twice is lost the second time.
+   */
   async #settleWith(
     settlements: readonly Settlement[],
     settle: (values: unknown[]) => Promise<Row[]>,
   ): Promise<SettleOutcome[]> {
     const outcomes: SettleOutcome[] = settlements.map(() => "lost");
-    const places = [...settlements.keys()].toSorted((a, b) => byObject(settlements, a, b));
+    const claimAt = (place: number) => (settlements[place] as Settlement).claim;
+    const places = [...settlements.keys()].toSorted((a, b) => byObject(claimAt(a), claimAt(b)));
     const first = places.filter(
-      (place, i) => i === 0 || !isSame(settlements, place, places[i - 1] as number),
+      (place, i) => i === 0 || claimAt(place).key !== claimAt(places[i - 1] as number).key,
     );
     if (first.length === 0) return outcomes;
     const { time } = this.#parts;
@@ -186,16 +190,9 @@ export class Session implements WorkSession<PgTx> {
   }
 }
 
-/** The leases of one object side by side, so that what comes twice is next to itself. */
-function byObject(settlements: readonly Settlement[], a: number, b: number): number {
-  const [first, second] = [settlements[a]?.claim, settlements[b]?.claim];
-  if (first === undefined || second === undefined) return 0;
-  return first.key - second.key || first.fence - second.fence;
-}
-
-function isSame(settlements: readonly Settlement[], place: number, before: number): boolean {
-  const [a, b] = [settlements[place]?.claim, settlements[before]?.claim];
-  return a?.key === b?.key && a?.fence === b?.fence;
+/** The leases of one object side by side, the last of them first. */
+function byObject(a: Claim, b: Claim): number {
+  return a.key - b.key || b.fence - a.fence;
 }
 
 function tellOfTakeover({ environment }: SessionParts, sessions: number): void {

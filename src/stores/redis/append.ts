@@ -17,23 +17,25 @@ import { script } from "./script.ts";
 const MAX_ENTRIES = 500;
 const MAX_BYTES = 1_048_576;
 
+// Of what is accepted it answers the generation, and of duplicates that of their object, taken from -1.
 // Keys join the ledger together with the work that they stand for, so that nothing is taken for seen that is not done.
 const append = script(String.raw`
-local entries, fields, names = {}, {}, {}
+local entries, fields, asked = {}, {}, {}
 local scopes = {}
 for i = 1, number() do scopes[i] = demandScope(argument()) end
 for i = 1, number() do
   local e = { scope = scopes[number()], id = argument(), key = optional(), event = optional(), origin = argument(),
     repair = number(), force = argument() == '1', hint = optional(), version = optional(), order = optional() }
   entries[i], fields[i] = e, fieldOf(e.scope, e.id)
+  asked[i] = e.key or ''
 end
 load(fields)
 
-local seen, results, first, keys = {}, {}, nil, {}
+local known, seen, results, first, keys = gather('SMISMEMBER', LEDGER, asked), {}, {}, nil, {}
 for i, e in ipairs(entries) do
   local o = object[fields[i]]
-  if e.key and (seen[e.key] or call('SISMEMBER', LEDGER, e.key) == 1) then
-    results[i] = { 0, o and o.due and o.generation or 0 }
+  if e.key and (seen[e.key] or known[i] == 1) then
+    results[i] = -1 - (o and o.due and o.generation or 0)
   else
     if e.key then
       seen[e.key] = true
@@ -41,7 +43,7 @@ for i, e in ipairs(entries) do
     end
     local generation = markDirty(e.scope, e.id, e)
     first = first or generation
-    results[i] = { 1, generation }
+    results[i] = generation
   end
 end
 if first then write('RPUSH', LOG, cjson.encode({ at = now, first = first, last = counter, keys = #keys > 0 and keys or nil })) end
@@ -49,8 +51,6 @@ flush()
 many('SADD', LEDGER, keys)
 return results
 `);
-
-type Results = readonly (readonly [accepted: 0 | 1, generation: number])[];
 
 export class Appender {
   readonly #partitions: Partitions;
@@ -98,11 +98,8 @@ async function appendCalls(
   calls: readonly (readonly AppendEntry[])[],
 ): Promise<AppendResult[][]> {
   const replies = chunks(calls.map((call) => call.map(lineOf))).map(async (chunk) => {
-    const reply = (await link.run(append, partition, argumentsOf(chunk.flat()))) as Results;
-    const results = reply.map(([accepted, generation]): AppendResult => ({
-      status: accepted === 1 ? "accepted" : "duplicate",
-      generation,
-    }));
+    const reply = (await link.run(append, partition, argumentsOf(chunk.flat()))) as readonly number[];
+    const results = reply.map(toResult);
     let start = 0;
     return chunk.map((call) => results.slice(start, (start += call.length)));
   });
@@ -122,6 +119,12 @@ function chunks(calls: readonly (readonly Line[])[]): (readonly Line[])[][] {
     for (const { event } of call) bytes += event.length;
   }
   return found;
+}
+
+function toResult(generation: number): AppendResult {
+  return generation < 0
+    ? { status: "duplicate", generation: -1 - generation }
+    : { status: "accepted", generation };
 }
 
 function lineOf(entry: AppendEntry): Line {

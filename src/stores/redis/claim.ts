@@ -12,6 +12,9 @@ import type { Partition, Partitions } from "./partition.ts";
 import { script, urgentScript } from "./script.ts";
 import type { Tickets } from "./tickets.ts";
 
+/** So many objects of one lane are taken out of it as a run, and not one by one. */
+const RUN = 4;
+
 /** Lanes whose time has come that join the queue at one claim: a bound, not a share. */
 const PROMOTIONS = 512;
 
@@ -47,14 +50,14 @@ local function front(tag)
     local members = call('ZRANGEBYLEX', QUEUE, after, '(' .. route .. tag .. '\255', 'LIMIT', 0, wanted)
     local scopes, numbers = {}, {}
     for i, member in ipairs(members) do
-      numbers[i] = tonumber(string.sub(member, laneStarts))
+      numbers[i] = tonumber(sub(member, laneStarts))
       scopes[i] = format('%d', floor(numbers[i] / 2))
     end
     local names = gather('HMGET', SCOPE, scopes)
     for i, member in ipairs(members) do
       local connection = string.match(names[i] or '', '^%Z*%z(%Z*)%z') or ''
       if #found < limit and not except[connection] then
-        found[#found + 1] = { lane = numbers[i], member = member, connection = connection, taken = 0,
+        found[#found + 1] = { lane = numbers[i], member = member, connection = connection, taken = 0, scope = scopes[i],
           fields = scopes[i] .. ':' }
       end
     end
@@ -82,41 +85,53 @@ local function choose(tag, dueBy)
     if found < limit and lane.more then fill(lane, by, limit) end
     if dueBy < now then lane.more = true end -- what is too young to be taken yet is still there
   end
-  -- One of each lane after the other.
-  local candidates, round = {}, 0
+  -- One of each lane after the other: what waits, and in which lane.
+  local members, laneOf = {}, {}
+  if #lanes == 1 then
+    members = lanes[1].due
+    for i = 1, #members do laneOf[i] = lanes[1] end
+    return lanes, members, laneOf
+  end
+  local round = 0
   repeat
-    local before = #candidates
+    local before = #members
     round = round + 1
     for _, lane in ipairs(lanes) do
       local member = lane.due[round]
-      if member and #candidates < limit then
-        candidates[#candidates + 1] = { lane = lane, member = member, due = tonumber(string.sub(member, 11, 24)) }
+      if member and #members < limit then
+        local place = #members + 1
+        members[place], laneOf[place] = member, lane
       end
     end
-  until #candidates == before or #candidates == limit
-  return lanes, candidates
+  until #members == before or #members == limit
+  return lanes, members, laneOf
 end
+
+local function dueOf(member) return tonumber(sub(member, 11, 24)) end
 
 -- Live work first; repair work goes before what is due so much later.
-local function merge(live, repair)
-  local merged, l, r = {}, 1, 1
+local function merge(live, liveLane, repair, repairLane)
+  if #repair == 0 then return live, liveLane end
+  local merged, laneOf, l, r = {}, {}, 1, 1
   while #merged < limit and (live[l] or repair[r]) do
-    if not live[l] or (repair[r] and repair[r].due + ${REPAIR_AGING_MS} < live[l].due) then
-      merged[#merged + 1], r = repair[r], r + 1
+    local place = #merged + 1
+    if not live[l] or (repair[r] and dueOf(repair[r]) + ${REPAIR_AGING_MS} < dueOf(live[l])) then
+      merged[place], laneOf[place], r = repair[r], repairLane[r], r + 1
     else
-      merged[#merged + 1], l = live[l], l + 1
+      merged[place], laneOf[place], l = live[l], liveLane[l], l + 1
     end
   end
-  return merged
+  return merged, laneOf
 end
 
-local chosen, emptied
+local chosen, laneOf, emptied
 repeat
-  local liveLanes, live = choose('a', now)
-  local last = live[limit] and live[limit].due or onlyUrgent and now
-  local repairLanes, repair = choose('b', last and last - ${REPAIR_AGING_MS} or now)
-  chosen, emptied = merge(live, repair), false
-  for _, one in ipairs(chosen) do one.lane.taken = one.lane.taken + 1 end
+  local liveLanes, live, liveLane = choose('a', now)
+  local last = live[limit] and dueOf(live[limit]) or onlyUrgent and now
+  local repairLanes, repair, repairLane = choose('b', last and last - ${REPAIR_AGING_MS} or now)
+  chosen, laneOf = merge(live, liveLane, repair, repairLane)
+  emptied = false
+  for i = 1, #chosen do laneOf[i].taken = laneOf[i].taken + 1 end
   -- Served lanes go to the end of the queue, and empty ones leave it.
   local gone, come, names, left = {}, {}, {}, {}
   local lanes = liveLanes
@@ -140,22 +155,28 @@ repeat
     -- What waits in it for later brings it back. What is taken now is not counted.
     local prefix = format('%010d', lane.lane)
     local later = call('ZRANGEBYLEX', WAITING, '(' .. prefix .. moment14(now) .. '\255', '(' .. prefix .. '\255', 'LIMIT', 0, 1)[1]
-    setLane(lane.lane, lane.member, later and memberOf(route, 'z', tonumber(string.sub(later, 11, 24)), lane.lane))
+    setLane(lane.lane, lane.member, later and memberOf(route, 'z', tonumber(sub(later, 11, 24)), lane.lane))
   end
 until #chosen > 0 or not emptied -- behind lanes with nothing to give may be others
 
 -- The records stay as they are: that they are leased is written beside them.
-local connections, fields, members, leases = {}, {}, {}, {}
-local fence = #chosen > 0 and tick() or 0
-local held = format('%s:%d:%d', session, ticket, fence)
-for i, one in ipairs(chosen) do
-  connections[i], fields[i], members[i] = one.lane.connection, one.lane.fields .. string.sub(one.member, 39), one.member
-  leases[i * 2 - 1], leases[i * 2] = fields[i], held
+local held = format('%s:%d:%d', session, ticket, #chosen > 0 and tick() or 0)
+local fields, leases, scopes, single = {}, {}, {}, {}
+for i = 1, #chosen do
+  local lane, field = laneOf[i], laneOf[i].fields .. sub(chosen[i], 39)
+  fields[i], leases[i * 2 - 1], leases[i * 2] = field, field, held
+  if lane.taken < ${RUN} then single[#single + 1] = chosen[i] end
+  if not lane.told then
+    lane.told = true
+    scopes[#scopes + 1], scopes[#scopes + 2] = lane.scope, lane.connection
+    -- What is taken of a lane lies side by side at its front.
+    if lane.taken >= ${RUN} then call('ZREMRANGEBYLEX', WAITING, '[' .. lane.due[1], '[' .. lane.due[lane.taken]) end
+  end
 end
-many('ZREM', WAITING, members)
+many('ZREM', WAITING, single)
 many('HSET', LEASES, leases)
 flush()
-return { fence, shift, claimsOf(connections, fields) }
+return claimsOf(held, scopes, fields)
 `,
   LEASES,
 );
@@ -269,7 +290,7 @@ export class Claimer {
     return await tickets.use(
       partition,
       (session, ticket) => link.run(claim, partition, [session, ticket, limit, ...args]),
-      (reply: ClaimsReply) => toClaims(reply, request),
+      (reply: ClaimsReply) => toClaims(link, partition, reply, request),
     );
   }
 

@@ -8,13 +8,19 @@ import type { Random } from "../../core/clock.ts";
 import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
 import { type IndexParts, toIndex } from "./index-text.ts";
+import type { Link } from "./link.ts";
+import type { Partition } from "./partition.ts";
 
 /** How many leases one script voids. */
 export const VOIDED_AT_ONCE = 500;
 
+/** How many events one command asks for. */
+const EVENTS_AT_ONCE = 1_000;
+
 /**
  * For scripts. A lease names its session and ticket: a session has a ticket for each of its claims, in their order. One
- * that comes out of order is a claim that was given up, or one that a client sent twice: it leases nothing.
+ * that comes out of order is a claim that was given up, or one that a client sent twice: it leases nothing. To a lease
+ * under which something was appended, a plus is added.
  */
 export const LEASES = String.raw`
 local function isLive(session) return call('ZSCORE', SESSIONS, session) end
@@ -26,27 +32,12 @@ local function useTicket(session, ticket)
   return true
 end
 
--- Claims as they are answered: of each object its connection, its field, its record as it stands, and how many of its
--- events follow it.
-local function claimsOf(connections, fields)
-  local records, seqs, counts = gather('HMGET', OBJECTS, fields), {}, {}
-  for i, record in ipairs(records) do
-    local before = #seqs
-    for seq in string.gmatch(string.match(record, '"seqs":%[([%d,]+)%]') or '', '%d+') do seqs[#seqs + 1] = seq end
-    counts[i] = #seqs - before
-  end
-  local events, answer, next = gather('HMGET', EVENTS, seqs), {}, 0
-  for i, record in ipairs(records) do
-    answer[#answer + 1] = connections[i]
-    answer[#answer + 1] = fields[i]
-    answer[#answer + 1] = record
-    answer[#answer + 1] = counts[i]
-    for _ = 1, counts[i] do
-      next = next + 1
-      answer[#answer + 1] = events[next] -- false, if it has expired
-    end
-  end
-  return answer
+-- Claims as they are answered: as whose they are leased, what their moments have to be moved back by, the connections of
+-- their scopes, their fields as JSON, and line by line (JSON has no line breaks of its own) their records as they stand.
+-- Their events are left to whoever asks: Redis' Lua looks at each byte of each string that it is handed.
+local function claimsOf(held, scopes, fields)
+  if #fields == 0 then return { held, shift, scopes, '[]', '' } end
+  return { held, shift, scopes, cjson.encode(fields), table.concat(gather('HMGET', OBJECTS, fields), '\n') }
 end
 
 -- A random part of a time that doubles with the attempts; none after the first.
@@ -99,11 +90,13 @@ export function seedFrom(random: Random): number {
   return Math.floor(random() * 2 ** 31);
 }
 
-/** What leases objects answers: their fence, what moments of theirs have to be moved back by, and `claimsOf` them. */
+/** What leases objects answers: see `claimsOf`. */
 export type ClaimsReply = readonly [
-  fence: number,
+  held: string,
   shift: number,
-  claims: readonly (string | number | null)[],
+  scopes: readonly (string | number)[],
+  fields: string,
+  records: string,
 ];
 
 /** What a claim is made of; see the prelude. */
@@ -121,6 +114,7 @@ interface DirtyRecord {
   readonly hint?: Hint;
   readonly version?: string;
   readonly events?: number;
+  readonly seqs?: readonly number[];
 }
 
 /** Objects are numbered within their scope. */
@@ -130,26 +124,64 @@ export function objectKey(field: string, n: number): number {
   return Number(field.slice(0, field.indexOf(":"))) * OBJECTS_PER_SCOPE + n;
 }
 
-export function toClaims(
-  [fence, shift, parts]: ClaimsReply,
+/** The number of an object within its scope. */
+export function numberIn(key: number): number {
+  return key % OBJECTS_PER_SCOPE;
+}
+
+/** What a claim can be settled with unread, while nothing has come since it was taken. */
+export interface Receipt {
+  readonly field: string;
+  /** What stands as the object's lease. */
+  readonly held: string;
+  /** Its events. */
+  readonly seqs: readonly number[];
+  /** A copy of it is another claim: nobody knows what was changed in it. */
+  claim?: Claim;
+}
+
+const RECEIPT: unique symbol = Symbol("receipt");
+
+/** With its receipt, so that nothing has to be kept by claim and let go of. */
+type LeasedClaim = Claim & { readonly [RECEIPT]?: Receipt };
+
+export function receiptOf(claim: LeasedClaim): Receipt | undefined {
+  const receipt = claim[RECEIPT];
+  return receipt?.claim === claim ? receipt : undefined;
+}
+
+/** Claims, as they were answered, with the events that they have seen. */
+export async function toClaims(
+  link: Link,
+  partition: Partition,
+  [held, shift, scopes, fields, lines]: ClaimsReply,
   { provider, resource }: { readonly provider: string; readonly resource: string },
-): Claim[] {
-  const claims: Claim[] = [];
-  for (let at = 0; at < parts.length;) {
-    const [connection, field, text, eventCount] = parts.slice(at, (at += 4)) as [
-      string,
-      string,
-      string,
-      number,
-    ];
+): Promise<Claim[]> {
+  const names = JSON.parse(fields) as string[];
+  if (names.length === 0) return [];
+  const records = lines.split("\n").map((line) => JSON.parse(line) as DirtyRecord);
+  const seqs = records.map((record) => (Array.isArray(record.seqs) ? (record.seqs as number[]) : [])); // Lua's empty list is an object
+  const texts = await eventTexts(link, partition, seqs.flat());
+  const fence = Number(held.slice(held.lastIndexOf(":") + 1));
+  const connections = new Map<string, string>();
+  for (let i = 0; i < scopes.length; i += 2) connections.set(String(scopes[i]), String(scopes[i + 1]));
+  let next = 0;
+  return names.map((field, i): Claim => {
+    const [record, own] = [records[i] as DirtyRecord, seqs[i] as number[]];
+    const colon = field.indexOf(":");
     const events: StoredEvent[] = [];
-    for (const end = at + eventCount; at < end; at += 1) {
-      const event = parts[at] as string | null;
-      if (event !== null) events.push(JSON.parse(event) as StoredEvent);
+    for (const end = next + own.length; next < end; next += 1) {
+      const text = texts[next];
+      if (typeof text === "string") events.push(JSON.parse(text) as StoredEvent); // others have expired
     }
-    const record = JSON.parse(text) as DirtyRecord;
-    claims.push({
-      ref: { provider, connection, resource, id: field.slice(field.indexOf(":") + 1) },
+    const receipt: Receipt = { field, held, seqs: own };
+    const claim: LeasedClaim = {
+      ref: {
+        provider,
+        connection: connections.get(field.slice(0, colon)) as string,
+        resource,
+        id: field.slice(colon + 1),
+      },
       key: objectKey(field, record.n),
       fence,
       generation: record.generation,
@@ -165,7 +197,22 @@ export function toClaims(
       eventCount: record.events ?? 0,
       dirtySince: record.dirty - shift,
       index: record.index === undefined ? undefined : toIndex(record.index),
-    });
+      [RECEIPT]: receipt,
+    };
+    receipt.claim = claim;
+    return claim;
+  });
+}
+
+async function eventTexts(
+  link: Link,
+  partition: Partition,
+  seqs: readonly number[],
+): Promise<(string | null)[]> {
+  const found: (string | null)[] = [];
+  for (let start = 0; start < seqs.length; start += EVENTS_AT_ONCE) {
+    const asked = seqs.slice(start, start + EVENTS_AT_ONCE);
+    found.push(...((await link.command("HMGET", partition.key("events"), ...asked)) as (string | null)[]));
   }
-  return claims;
+  return found;
 }

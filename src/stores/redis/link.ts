@@ -1,5 +1,6 @@
 /**
- * The way to Redis: what is asked for in one turn of the event loop is sent together, and nobody waits for ever.
+ * The way to Redis: what is asked for in one turn of the event loop is sent together, but for what workers wait for, and
+ * nobody waits for ever.
  *
  * @module
  */
@@ -59,15 +60,17 @@ export class Link {
     const { clock, time, channel, maxEvents } = this.#options;
     if (this.#closed) return Promise.reject(new TrueupError("STORE_FAILED", "the store is not open"));
     return new Promise((resolve, reject) => {
-      if (this.#calls.length === 0) setImmediate(() => this.#send());
-      this.#calls.push({
+      const call: Call = {
         script,
         partition,
         keys: extra.length === 0 ? partition.keys : [...partition.keys, ...extra],
         args: [clock.now(), time, channel, maxEvents, ...args],
         resolve,
         reject,
-      });
+      };
+      if (script.urgent) return this.#watch(this.#sendAlone(call));
+      if (this.#calls.length === 0) setImmediate(() => this.#send());
+      this.#calls.push(call);
     });
   }
 
@@ -87,16 +90,17 @@ export class Link {
     await Promise.all(this.#underWay);
   }
 
-  /** What somebody waits for to go on working goes first. */
   #send(): void {
-    const calls = this.#calls.toSorted((a, b) => Number(b.script.urgent) - Number(a.script.urgent));
+    const calls = this.#calls;
     this.#calls = [];
     const sent =
       this.client.isCluster === true ? calls.map((call) => this.#sendAlone(call)) : this.#sendTogether(calls);
-    for (const answer of sent) {
-      const underWay = answer.finally(() => this.#underWay.delete(underWay));
-      this.#underWay.add(underWay);
-    }
+    for (const answer of sent) this.#watch(answer);
+  }
+
+  #watch(answer: Promise<void>): void {
+    const underWay = answer.finally(() => this.#underWay.delete(underWay));
+    this.#underWay.add(underWay);
   }
 
   #sendAlone(call: Call): Promise<void> {

@@ -28,7 +28,7 @@ for i, field in ipairs(fields) do
   local pending = o and (o.due or o.dead)
   -- A record that was only ever numbered, by a pass that saw the id, knows nothing.
   found[i] = o and (o.touched or o.index or pending) and
-    { field, o.n, o.index and cjson.encode(o.index) or false, pending and 1 or 0, max(o.touched or 0, tonumber(string.match(lease[field] or '', '%d+$') or 0)) } or 0
+    { field, o.n, o.index and cjson.encode(o.index) or false, pending and 1 or 0, max(o.touched or 0, tonumber(string.match(lease[field] or '', '(%d+)%+?$') or 0)) } or 0
 end
 return found
 `);

@@ -51,7 +51,7 @@ load(fields)
 -- Clean, not touched since the page was requested, and not to rest.
 local function isFree(o) return not o.due and not o.dead and (o.touched or 0) <= mark and (o.notBefore or 0) <= now end
 
-local fence, leased, once = tick(), {}, {}
+local held, leased, once = format('%s:%d:%d', session, ticket, tick()), {}, {}
 for _, id in ipairs(differing) do
   local field = fieldOf(scope, id)
   local o = object[field]
@@ -63,8 +63,8 @@ for _, id in ipairs(differing) do
     local generation = tick()
     o.touched, o.generation, o.lane, o.due, o.dirty = generation, generation, scope * 2 + 1, now, now
     o.attempts, o.lags, o.origin = nil, nil, 'reconcile'
-    lease[field] = session .. ':' .. ticket .. ':' .. fence
-    put(LEASES, field, lease[field])
+    lease[field] = held
+    put(LEASES, field, held)
     leased[#leased + 1] = field
   elseif not o or (not o.dead and (not o.due or lease[field])) then
     -- What waits and what is dead stays as it is.
@@ -88,9 +88,7 @@ if lock then put(CHECKPOINTS, pass, checkpoint) end
 many('BITFIELD', EXTRA, bits)
 call('PEXPIRE', EXTRA, ${SEEN_MS})
 flush()
-local connections = {}
-for i = 1, #leased do connections[i] = string.match(name, '^%Z*%z(%Z*)') end
-return { fence, shift, claimsOf(connections, leased) }
+return claimsOf(held, { scope, string.match(name, '^%Z*%z(%Z*)') }, leased)
 `,
   LEASES,
   HOLDS_LOCK,
@@ -176,9 +174,9 @@ export class Passes {
         partition,
         (session, ticket) =>
           link.run(recordPage, partition, [session, ticket, ...args], seenKey(partition, scope, pass)),
-        (reply: ClaimsReply | 1) => {
+        async (reply: ClaimsReply | 1) => {
           if (reply === 1) throw lockLost(lock);
-          return toClaims(reply, scope);
+          return await toClaims(link, partition, reply, scope);
         },
       );
     });

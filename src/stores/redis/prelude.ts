@@ -32,7 +32,7 @@ export const PARTITION_KEYS = [
   "waiting", // sorted set, by name: <lane><due><dirty><id>, of fixed widths but for the id
   "queue", // sorted set, by name: <provider>\0<resource>\0<a, b or z><turn or due>\0<lane>
   "lane", // hash: lane → its member of the queue
-  "leases", // hash: <scope>:<id> → <session>:<ticket>:<fence>
+  "leases", // hash: <scope>:<id> → <session>:<ticket>:<fence>, and + where something was appended since
   "sessions", // sorted set, by when they expire
   "tickets", // hash: session → its latest ticket
   "dead", // sorted set, by name: <scope><n><id>
@@ -50,6 +50,7 @@ const KEY_LOCALS = `local ${PARTITION_KEYS.map((key) => key.toUpperCase()).join(
 export const PRELUDE = `${KEY_LOCALS}
 ${String.raw`
 local call, floor, format, max, min = redis.call, math.floor, string.format, math.max, math.min
+local find, sub = string.find, string.sub
 
 local now = tonumber(ARGV[1])
 -- What a caller's moment has to be moved by to be one of ours.
@@ -209,7 +210,6 @@ local function create(scope, id)
   numbered[scope] = n
   change(field)
   object[field] = { n = n }
-  put(NUMBERS, 'objects:' .. scope, n)
   put(NAMES, scope .. ':' .. n, id)
   return object[field]
 end
@@ -322,6 +322,7 @@ local function flush()
       present[scope] = (present[scope] or 0) + more
     end
   end
+  for scope, n in pairs(numbered) do put(NUMBERS, 'objects:' .. scope, n) end
   many('HSET', OBJECTS, sets)
   many('HDEL', OBJECTS, deletes)
   for key, members in pairs(gone) do many('ZREM', key, members) end
@@ -392,6 +393,10 @@ local function markDirty(scope, id, mark)
     o.newEvents = (o.newEvents or 0) + (mark.event and 1 or 0)
     local merged = mergeHints(newHint(o), mark)
     o.newHint, o.newVersion, o.newOrder = merged.hint, merged.version, merged.order
+    if sub(lease[field], -1) ~= '+' then
+      lease[field] = lease[field] .. '+'
+      put(LEASES, field, lease[field])
+    end
   else
     setHint(o, mergeHints(o, mark))
   end

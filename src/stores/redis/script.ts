@@ -11,7 +11,7 @@ export interface Script {
   readonly text: string;
   /** What `EVALSHA` wants. */
   readonly digest: string;
-  /** Whether it goes before others that are sent with it. */
+  /** Whether it is sent at once, and does not wait for others. */
   readonly urgent: boolean;
 }
 

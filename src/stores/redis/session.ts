@@ -65,6 +65,12 @@ interface Parts {
   readonly random: Random;
 }
 
+/**
+ * So long that a lease is longer than what Redis keeps in packed lists (`hash-max-listpack-value`, 64): of those it looks
+ * through the half for each lease that it is asked for.
+ */
+const NAME_BYTES = 48;
+
 export class Session implements WorkSession {
   readonly #parts: Parts;
   readonly #leaseMs: number;
@@ -77,7 +83,7 @@ export class Session implements WorkSession {
   private constructor(parts: Parts, leaseMs: number) {
     this.#parts = parts;
     this.#leaseMs = leaseMs;
-    this.#tickets = new Tickets(parts.link, randomBytes(9).toString("base64url"));
+    this.#tickets = new Tickets(parts.link, randomBytes(NAME_BYTES).toString("base64url"));
     this.#claimer = new Claimer({ ...parts, tickets: this.#tickets });
   }
 

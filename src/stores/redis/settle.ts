@@ -11,12 +11,14 @@ import { failureText, indexText } from "./index-text.ts";
 import type { Link } from "./link.ts";
 import type { Partition, Partitions } from "./partition.ts";
 import { script } from "./script.ts";
+import { settleUntouched, sorted } from "./untouched.ts";
 
 /**
  * How many settlements one script takes: it should not keep the others waiting. Those of one call are of different
  * objects, which nothing binds together.
  */
 const MAX_SETTLEMENTS = 500;
+
 const settle = script(String.raw`
 evenWhenFull()
 local session = argument()
@@ -30,23 +32,8 @@ for i = 1, number() do
     attempts = tonumber(attempts), lags = tonumber(lags), begun = begun, at = moment(), index = optional(), error = optional() }
   settlements[i], fields[i] = s, fieldOf(s.scope, s.id)
 end
-local records, leases = gather('HMGET', OBJECTS, fields), gather('HMGET', LEASES, fields)
+load(fields)
 local touched, errors, taken = tick(), {}, {}
-
--- By far the most are done, and nothing came meanwhile. Then the new record follows from a few parts of the old one,
--- which is not read as a whole. (In the text of a string, these names would have a backslash before their quotes.)
-local function quick(i, s)
-  local record = records[i]
-  if s.kind ~= 'done' or not s.index or s.at or string.find(record, '"newDirty":', 1, true) then return false end
-  local field, n = fields[i], string.match(record, '"n":(%d+)')
-  put(OBJECTS, field, '{"n":' .. n .. ',"touched":' .. format('%d', touched) .. ',"index":' .. s.index .. '}')
-  drop(LEASES, field)
-  for seq in string.gmatch(string.match(record, '"seqs":%[([%d,]+)%]') or '', '%d+') do drop(EVENTS, seq) end
-  local was = string.find(record, '"index":["p"', 1, true) and 1 or 0
-  local is = string.sub(s.index, 1, 4) == '["p"' and 1 or 0
-  if is ~= was then present[s.scope] = (present[s.scope] or 0) + is - was end
-  return true
-end
 
 -- Everything that belongs to the piece of work that is done, but for what was appended meanwhile.
 local function clear(o)
@@ -93,15 +80,13 @@ end
 local outcomes = {}
 for i, s in ipairs(settlements) do
   local field = fields[i]
+  local o = object[field]
   -- After a failover that lost writes a fence may be given a second time: the session tells those two apart.
-  local holder, fence = string.match(leases[i] or '', '^([^:]*):%d+:(%d+)$')
-  if taken[field] or not records[i] or holder ~= session or fence ~= s.fence then
+  local holder, fence = string.match(lease[field] or '', '^([^:]*):%d+:(%d+)%+?$')
+  if taken[field] or not o or holder ~= session or fence ~= s.fence then
     outcomes[i] = 2
-  elseif quick(i, s) then
-    outcomes[i], taken[field] = 0, true
   else
-    keep(field, records[i], leases[i])
-    local o = change(field)
+    change(field)
     local since = endLease(field, o)
     o.touched = touched
     if s.kind == 'done' then done(field, o, s, since) else failed(o, s, since) end
@@ -133,8 +118,8 @@ export class Settler {
     const calls = [...byPartition].flatMap(([partition, places]) =>
       slices(places).map(async (slice) => {
         const own = slice.map((i) => settlements[i] as Settlement);
-        const reply = await this.#settleIn(partition, session, own);
-        slice.forEach((i, j) => (results[i] = outcomes[reply[j] ?? 2] as SettleOutcome));
+        const found = await this.#settleIn(partition, session, own);
+        slice.forEach((i, j) => (results[i] = found[j] as SettleOutcome));
       }),
     );
     await Promise.all(calls);
@@ -145,7 +130,25 @@ export class Settler {
     partition: Partition,
     session: string,
     settlements: readonly Settlement[],
+  ): Promise<SettleOutcome[]> {
+    const results = settlements.map((): SettleOutcome => "settled");
+    const { untouched, others } = sorted(session, settlements);
+    const read = async (places: readonly number[]) => {
+      const own = places.map((place) => settlements[place] as Settlement);
+      const reply = await this.#settleByReading(partition, session, own);
+      places.forEach((place, i) => (results[place] = outcomes[reply[i] ?? 2] as SettleOutcome));
+    };
+    const [touched] = await Promise.all([settleUntouched(this.#link, partition, untouched), read(others)]);
+    await read(touched);
+    return results;
+  }
+
+  async #settleByReading(
+    partition: Partition,
+    session: string,
+    settlements: readonly Settlement[],
   ): Promise<readonly number[]> {
+    if (settlements.length === 0) return [];
     const scopes = new Map<string, number>();
     const lines: Argument[] = [];
     for (const settlement of settlements) {

@@ -43,18 +43,25 @@ export class Tickets {
   async use<Reply, T>(
     partition: Partition,
     run: (session: string, ticket: number) => Promise<unknown>,
-    read: (reply: Reply) => T,
+    read: (reply: Reply) => Promise<T>,
   ): Promise<T> {
     await this.giveUpUnanswered(partition);
     this.#latest += 1;
     const ticket = this.#latest;
+    let answer: Reply;
     try {
       const reply = await run(this.session, ticket);
       if (reply === null) throw sessionLost();
       if (reply === 0) throw new TrueupError("STORE_FAILED", "a claim reached Redis twice, or too late");
-      return read(reply as Reply);
+      answer = reply as Reply;
     } catch (error) {
       if (!isCertain(error)) this.#of(partition).add(ticket);
+      throw error;
+    }
+    try {
+      return await read(answer);
+    } catch (error) {
+      if (!(error instanceof TrueupError && error.code === "LEASE_LOST")) this.#of(partition).add(ticket);
       throw error;
     }
   }

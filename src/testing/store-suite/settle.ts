@@ -165,6 +165,29 @@ export const settleTopic: Topic = {
       assert.equal((await store.lookup(SCOPE, ["a"]))[0]?.index?.hash, "live");
     });
 
+    it("should tell the claim of before from a later one that is settled with it", async ({
+      store,
+      work,
+      clock,
+    }) => {
+      const session = await work();
+      for (const order of ["old first", "live first"]) {
+        await appendIds(store, [order]);
+        const old = await claimOnly(session);
+        await session.settle([retry(old, clock.now())]);
+        const live = await claimOnly(session);
+        const settlements = [
+          done(old, indexEntry({ hash: "stale" })),
+          done(live, indexEntry({ hash: "live" })),
+        ];
+        const outcomes = ["lost", "settled"];
+        if (order === "live first") for (const list of [settlements, outcomes]) list.reverse();
+        assert.deepEqual(await session.settle(settlements), outcomes, order);
+        assert.equal((await store.lookup(SCOPE, [order]))[0]?.index?.hash, "live", order);
+      }
+      assert.equal(await store.countPresent(SCOPE), 2);
+    });
+
     it("should hold work back that comes before `notBefore`", async ({ store, work, clock }) => {
       const session = await work();
       await appendIds(store, ["a", "b"]);

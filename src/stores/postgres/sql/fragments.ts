@@ -60,19 +60,18 @@ export const NOTHING_SINCE = `since = NULL, since_origin = NULL, since_hint = NU
       since_order = NULL, since_forced = false, since_count = 0`;
 
 /** The columns that a claim is made of; see rows.ts. */
-export const CLAIM_COLUMNS = `n bigint, lane bigint, id text, connection text, fence bigint, generation bigint, attempts integer, lags integer,
-  begun boolean, forced boolean, origin text, hint text, hint_version text, event_count bigint, dirty_since bigint, state text,
-  version text, hash text, row_hash text, revision bigint, evidence bigint, events text`;
+export const CLAIM_COLUMNS = `n bigint, lane bigint, id text, fence bigint, generation bigint, attempts integer, lags integer, begun boolean,
+  forced boolean, origin text, hint text, hint_version text, event_count bigint, dirty_since bigint, state text, version text, hash text,
+  row_hash text, revision bigint, evidence bigint, events text`;
 
-/** From rows of `work` named l, what {@link CLAIM_COLUMNS} say. */
+/** From rows of `work` named l, what {@link CLAIM_COLUMNS} say. Most have one event, which takes no gathering. */
 export function claimRows(s: string, leased: string, maxEvents: string): string {
   return `
-    SELECT l.n, l.lane, o.id, a.connection, l.fence, l.generation, l.attempts, l.lags, l.begun, l.forced, l.origin, l.hint,
-      l.hint_version, l.event_count, l.dirty_since, o.state, o.version, o.hash, o.row_hash, o.revision, o.evidence,
-      CASE WHEN l.event_count > 0 THEN (
+    SELECT l.n, l.lane, o.id, l.fence, l.generation, l.attempts, l.lags, l.begun, l.forced, l.origin, l.hint, l.hint_version,
+      l.event_count, l.dirty_since, o.state, o.version, o.hash, o.row_hash, o.revision, o.evidence,
+      CASE WHEN l.event_count = 1 THEN (SELECT v.body FROM ${s}.event v WHERE v.object = l.n LIMIT 1)
+      WHEN l.event_count > 1 THEN (
         SELECT string_agg(e.body, ',' ORDER BY e.seq) FROM (
           SELECT v.seq, v.body FROM ${s}.event v WHERE v.object = l.n ORDER BY v.seq DESC LIMIT ${maxEvents}) e) END
-    FROM ${leased} l
-      CROSS JOIN LATERAL (SELECT b.* FROM ${s}.object b WHERE b.n = l.n LIMIT 1) o
-      CROSS JOIN LATERAL (SELECT c.connection FROM ${s}.lane c WHERE c.n = l.lane LIMIT 1) a`;
+    FROM ${leased} l CROSS JOIN LATERAL (SELECT b.* FROM ${s}.object b WHERE b.n = l.n LIMIT 1) o`;
 }

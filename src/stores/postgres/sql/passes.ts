@@ -78,7 +78,7 @@ END $$;
 
 -- The last row of those that claim.
 CREATE FUNCTION ${s}.nothing_claimed(p_now bigint) RETURNS TABLE (${CLAIM_COLUMNS}) LANGUAGE sql AS $$
-  SELECT NULL::bigint, NULL::bigint, NULL, NULL, 0::bigint, 0::bigint, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean, NULL, NULL, NULL,
+  SELECT NULL::bigint, NULL::bigint, NULL, 0::bigint, 0::bigint, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean, NULL, NULL, NULL,
     0::bigint, p_now, NULL, NULL, NULL, NULL, NULL::bigint, NULL::bigint, NULL
 $$;
 

@@ -7,10 +7,42 @@
 import { JOINS_BY_INDEX, NOTHING_SINCE, rejoined } from "./fragments.ts";
 
 export const settleFunctions = (s: string): string => `
+-- What is known of objects whose work is done, and of what was done the events go. was: whether the claim found them present;
+-- where that is not so any more, it is looked up.
+CREATE FUNCTION ${s}.record_done(p_now bigint, p_touched bigint, p_n bigint[], p_generation bigint[], p_rest bigint[], p_was boolean[], p_state text[],
+  p_version text[], p_hash text[], p_row_hash text[], p_revision bigint[], p_evidence bigint[]) RETURNS void LANGUAGE plpgsql ${JOINS_BY_INDEX} AS $$
+DECLARE
+  v_was boolean[] := p_was;
+  v_written bigint[] := '{}';
+  v_new bigint[];
+BEGIN
+  FOR v_try IN 1 .. 2 LOOP
+    -- A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
+    WITH written AS (
+      UPDATE ${s}.object o SET state = d.state, version = d.version, hash = d.hash, row_hash = d.row_hash, revision = d.revision, evidence = d.evidence,
+        touched = p_touched, not_before = p_now + d.rest, begun = false, emptied_at = CASE WHEN d.state IS NULL THEN p_now END
+      FROM unnest(p_n, p_rest, v_was, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence)
+        d(n, rest, was, state, version, hash, row_hash, revision, evidence)
+      WHERE o.n = d.n AND d.n <> ALL (v_written) AND (o.state IS NOT DISTINCT FROM 'present') = d.was
+      RETURNING o.n, o.scope, (o.state IS NOT DISTINCT FROM 'present')::integer - d.was::integer AS change
+    ), counted AS (
+      INSERT INTO ${s}.present_change
+      SELECT w.scope, sum(w.change) FROM written w WHERE w.change <> 0 GROUP BY w.scope HAVING sum(w.change) <> 0
+    )
+    SELECT array_agg(w.n) INTO v_new FROM written w;
+    v_written := v_written || v_new;
+    EXIT WHEN cardinality(v_written) >= cardinality(p_n);
+    -- Locked, so that it is still so the second time.
+    v_was := ARRAY(SELECT o.state IS NOT DISTINCT FROM 'present' FROM unnest(p_n) WITH ORDINALITY d(n, place)
+      CROSS JOIN LATERAL (SELECT b.state FROM ${s}.object b WHERE b.n = d.n LIMIT 1 FOR NO KEY UPDATE) o ORDER BY d.place);
+  END LOOP;
+  DELETE FROM ${s}.event e USING unnest(p_n, p_generation) d(n, generation) WHERE e.object = d.n AND e.seq <= d.generation;
+END $$;
+
 -- Arrays of one length, an element a settlement, in the order of n. kind: 0 done, 1 retry, 2 dead. rest: for done, how long
 -- the object is to rest; for retry, in how many milliseconds it is due. Answers 0 settled, 1 dirty, 2 lost, in their order.
 CREATE FUNCTION ${s}.settle(p_now bigint, p_n bigint[], p_fence bigint[], p_generation bigint[], p_kind integer[], p_rest bigint[],
-  p_state text[], p_version text[], p_hash text[], p_row_hash text[], p_revision bigint[], p_evidence bigint[],
+  p_was boolean[], p_state text[], p_version text[], p_hash text[], p_row_hash text[], p_revision bigint[], p_evidence bigint[],
   p_attempts integer[], p_lags integer[], p_begun boolean[], p_error text[])
 RETURNS integer[] LANGUAGE plpgsql ${JOINS_BY_INDEX} AS $$
 DECLARE
@@ -29,9 +61,14 @@ BEGIN
   THEN
     WITH ended AS (
       DELETE FROM ${s}.work w USING unnest(p_n, p_fence) d(n, fence)
-      WHERE w.n = d.n AND w.fence = d.fence AND w.since IS NULL AND EXISTS (SELECT FROM ${s}.lane l WHERE l.n = w.lane)
-      RETURNING w.n
-    ) SELECT array_agg(e.n) INTO v_ended FROM ended e;
+      WHERE w.n = d.n AND w.fence = d.fence AND w.since IS NULL
+      RETURNING w.n, w.lane
+    ) SELECT array_agg(e.n), array_agg(e.lane) INTO v_ended, v_lanes FROM ended e;
+    -- What is left of a forgotten connection is swept in any case: to delete it here was no harm.
+    IF EXISTS (SELECT FROM (SELECT DISTINCT u.lane FROM unnest(v_lanes) u(lane)) x WHERE NOT EXISTS (SELECT FROM ${s}.lane l WHERE l.n = x.lane)) THEN
+      v_ended := ARRAY(SELECT u.n FROM unnest(v_ended, v_lanes) u(n, lane) WHERE EXISTS (SELECT FROM ${s}.lane l WHERE l.n = u.lane));
+    END IF;
+    v_lanes := NULL;
   END IF;
   IF cardinality(v_ended) = cardinality(p_n) THEN
     v_live := array_fill(true, ARRAY[cardinality(p_n)]);
@@ -50,21 +87,18 @@ BEGIN
   END IF;
   v_touched := nextval('${s}.counter');
 
-  IF 0 = ANY(p_kind) THEN
-    INSERT INTO ${s}.present_change
-    SELECT g.scope, g.change FROM (
-      SELECT o.scope, sum((d.state IS NOT DISTINCT FROM 'present')::integer - (o.state IS NOT DISTINCT FROM 'present')::integer) AS change
-      FROM unnest(p_n, p_kind, p_state, v_live) d(n, kind, state, live) CROSS JOIN LATERAL (
-        SELECT b.scope, b.state FROM ${s}.object b WHERE b.n = d.n LIMIT 1) o
-      WHERE d.kind = 0 AND d.live GROUP BY o.scope) g WHERE g.change <> 0;
-    -- A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
-    UPDATE ${s}.object o SET state = d.state, version = d.version, hash = d.hash, row_hash = d.row_hash, revision = d.revision, evidence = d.evidence,
-      touched = v_touched, not_before = v_now + d.rest, begun = false, emptied_at = CASE WHEN d.state IS NULL THEN v_now END
-    FROM unnest(p_n, p_kind, v_live, p_rest, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence)
-      d(n, kind, live, rest, state, version, hash, row_hash, revision, evidence)
-    WHERE o.n = d.n AND d.kind = 0 AND d.live;
-    DELETE FROM ${s}.event e USING unnest(p_n, p_kind, v_live, p_generation) d(n, kind, live, generation)
-    WHERE e.object = d.n AND e.seq <= d.generation AND d.kind = 0 AND d.live;
+  IF cardinality(v_ended) = cardinality(p_n) THEN
+    PERFORM ${s}.record_done(v_now, v_touched, p_n, p_generation, p_rest, p_was, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence);
+  ELSIF 0 = ANY(p_kind) THEN
+    PERFORM ${s}.record_done(v_now, v_touched, f.n, f.generation, f.rest, f.was, f.state, f.version, f.hash, f.row_hash, f.revision, f.evidence)
+    FROM (
+      SELECT array_agg(d.n) AS n, array_agg(d.generation) AS generation, array_agg(d.rest) AS rest, array_agg(d.was) AS was, array_agg(d.state) AS state,
+        array_agg(d.version) AS version, array_agg(d.hash) AS hash, array_agg(d.row_hash) AS row_hash, array_agg(d.revision) AS revision,
+        array_agg(d.evidence) AS evidence
+      FROM unnest(p_n, p_kind, v_live, p_generation, p_rest, p_was, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence)
+        d(n, kind, live, generation, rest, was, state, version, hash, row_hash, revision, evidence)
+      WHERE d.kind = 0 AND d.live) f
+    WHERE f.n IS NOT NULL;
     IF cardinality(v_clean) > coalesce(cardinality(v_ended), 0) THEN DELETE FROM ${s}.work w WHERE w.n = ANY(v_clean); END IF;
   END IF;
 
