@@ -9,7 +9,7 @@
  */
 
 import type { DatabaseSync } from "node:sqlite";
-import type { Scope } from "../../core/event.ts";
+import type { Scope, StoredEvent } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
 import type { ClaimLog, LoggedLease } from "./claim-log.ts";
 import type { Events } from "./events.ts";
@@ -24,8 +24,9 @@ export interface Lease {
   readonly scope: number;
   /** Whether the index holds the object as present. */
   readonly present: boolean;
-  /** Its newest event in `trueup_event`. */
+  /** Its newest event in `trueup_event`, and whether it is the only one there. */
   readonly head: number | null;
+  readonly lone: boolean;
 }
 
 /** An object that is to be leased. */
@@ -88,6 +89,7 @@ export class Leases {
         scope: scopeOf(row.lane),
         present: row.state === "present",
         head: row.head,
+        lone: row.event_count === 1,
       });
       return this.#claim(row, scope, fence);
     });
@@ -140,6 +142,12 @@ export class Leases {
     );
   }
 
+  #eventsOf(row: WorkRow): StoredEvent[] {
+    if (row.event_count === 0) return [];
+    // Most are handled alone, and theirs came with the row.
+    return row.event_count === 1 ? this.#events.only(row) : this.#events.newest(row, this.#maxEvents);
+  }
+
   #claim(row: WorkRow, scope: Scope, fence: number): Claim {
     return {
       ref: { provider: scope.provider, connection: scope.connection, resource: scope.resource, id: row.id },
@@ -154,7 +162,7 @@ export class Leases {
       origin: row.origin,
       hint: row.hint ?? undefined,
       hintVersion: row.hint_version ?? undefined,
-      events: row.event_count === 0 ? [] : this.#events.newest(row, this.#maxEvents),
+      events: this.#eventsOf(row),
       eventCount: row.event_count,
       dirtySince: row.dirty_since,
       index: toIndex(row),
@@ -169,8 +177,8 @@ export class OpenLeases {
   #numbers: string | undefined;
 
   constructor(logged: ReadonlyMap<number, LoggedLease>) {
-    for (const [n, { fence, scope, state, head }] of logged)
-      this.add(n, { fence, scope, present: state === "present", head });
+    for (const [n, { fence, scope, state, head, event_count: count }] of logged)
+      this.add(n, { fence, scope, present: state === "present", head, lone: count === 1 });
   }
 
   get size(): number {

@@ -55,10 +55,13 @@ export interface WorkRow extends IndexColumns {
   readonly event_count: number;
   readonly head: number | null;
   readonly first_event: string | null;
+  /** What stands in `trueup_event` under `head`. */
+  readonly head_body: string | null;
 }
 
 export const WORK_COLUMNS = `n, id, lane, due, dirty_since, generation, attempts, lags, begun, forced, origin, hint,
-  hint_version, event_count, head, first_event, ${INDEX_COLUMNS}`;
+  hint_version, event_count, head, first_event, ${INDEX_COLUMNS},
+  (SELECT body FROM trueup_event WHERE seq = head) AS head_body`;
 
 /** A row of {@link WORK_COLUMNS}, from its values in that order. */
 export function workRow(values: readonly SQLOutputValue[]): WorkRow {
@@ -85,6 +88,7 @@ export function workRow(values: readonly SQLOutputValue[]): WorkRow {
     row_hash: values[19] as string | null,
     revision: values[20] as number | null,
     evidence: values[21] as number | null,
+    head_body: values[22] as string | null,
   };
 }
 

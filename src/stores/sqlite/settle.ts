@@ -43,6 +43,8 @@ interface Ended {
   /** What was appended under it; such work is fresh. */
   readonly since: SinceRow | undefined;
   readonly present: PresentChanges;
+  /** Events that are deleted with the others of the call. */
+  readonly spent: number[];
 }
 
 interface Parts {
@@ -114,15 +116,17 @@ export class Settler {
   settle(turn: Turn, settlements: readonly Settlement[]): SettleOutcome[] {
     const touched = turn.tick();
     const present: PresentChanges = new Map();
+    const spent: number[] = [];
     const anySince = this.#log.anySince();
     const outcomes = settlements.map((settlement) => {
       const lease = this.#leases.end(turn, settlement.claim);
       if (lease === undefined) return "lost";
       const since = anySince ? this.#log.since(settlement.claim.key) : undefined;
       if (since !== undefined) this.#log.removeSince(settlement.claim.key);
-      this.#settleOne({ turn, touched, lease, since, present }, settlement);
+      this.#settleOne({ turn, touched, lease, since, present, spent }, settlement);
       return since === undefined ? "settled" : "dirty";
     });
+    this.#events.deleteAll(spent);
     for (const [scope, change] of present) this.#scopes.addPresent(scope, change);
     return outcomes;
   }
@@ -138,12 +142,13 @@ export class Settler {
     }
   }
 
-  #done({ turn, touched, lease, since, present }: Ended, { claim, index, notBefore }: Done): void {
+  #done({ turn, touched, lease, since, present, spent }: Ended, { claim, index, notBefore }: Done): void {
     const change = Number(index?.state === "present") - Number(lease.present);
     if (change !== 0) present.set(lease.scope, (present.get(lease.scope) ?? 0) + change);
     const values = indexValues(index);
     if (since === undefined) {
-      if (lease.head !== null) this.#events.deleteUpTo(lease.head, claim.generation);
+      if (lease.head !== null && lease.lone) spent.push(lease.head);
+      else if (lease.head !== null) this.#events.deleteUpTo(lease.head, claim.generation);
       // A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
       this.#clean.run(...values, touched, notBefore ?? null, index === null ? turn.now : null, claim.key);
       return;
