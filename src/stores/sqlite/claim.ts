@@ -23,6 +23,8 @@ interface Due {
 interface Served {
   readonly n: number;
   readonly scope: Scope;
+  /** Whether nobody else stands in the queue, so that its end is where the lane is already. */
+  readonly alone: boolean;
   due: Due;
   taken: number;
 }
@@ -89,6 +91,7 @@ export class Claimer {
     const ready = this.#lanes.front(turn, request, kind, exceptConnections, limit);
     if (ready.length === 0) return { lanes: [], candidates: [] };
     const share = Math.ceil(limit / ready.length);
+    const alone = ready.length === 1 && limit > 1 && exceptConnections.length === 0;
     const leased = this.#leases.in(turn).numbers();
     const due =
       share === 1
@@ -97,6 +100,7 @@ export class Claimer {
     const lanes = ready.map(({ n, connection }, i): Served => ({
       n,
       scope: { provider: request.provider, connection, resource: request.resource },
+      alone,
       due: due[i] ?? { rows: [], more: false },
       taken: 0,
     }));
@@ -126,7 +130,7 @@ export class Claimer {
     const hasMore = ({ due, taken }: Served) => due.more || due.rows.length > taken;
     this.#lanes.toBack(
       turn,
-      lanes.filter((lane) => lane.taken > 0 && hasMore(lane)).map(({ n }) => n),
+      lanes.filter((lane) => lane.taken > 0 && !lane.alone && hasMore(lane)).map(({ n }) => n),
     );
     this.#lanes.leave(
       turn,
