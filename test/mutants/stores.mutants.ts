@@ -80,10 +80,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a claim is dropped from the log while it has leases",
     file: "src/stores/sqlite/leases.ts",
-    original: `    if (left > 0) {
-`,
-    replacement: `    if (left > 1) {
-`,
+    original: `return count(this.#ofClaim, fence, -1) === 0 ? "last" : undefined;`,
+    replacement: `return count(this.#ofClaim, fence, -1) <= 1 ? "last" : undefined;`,
     guards: "I10",
     killedBy: SQLITE_LEASES,
   },
@@ -214,8 +212,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "nextDue stops at a lane that is not due",
     file: "src/stores/sqlite/lanes.ts",
-    original: `if (due !== null && due <= now) return due;`,
-    replacement: `if (due !== null) return due;`,
+    original: `if (due !== undefined && due <= now) return due;`,
+    replacement: `if (due !== undefined) return due;`,
     guards: "I5",
     killedBy: SQLITE,
   },

@@ -7,6 +7,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Scope } from "../../core/event.ts";
 import { type Claim, type ClaimRequest, type LaneKind, REPAIR_AGING_MS } from "../../core/store.ts";
+import { scopeOf } from "./lane-number.ts";
 import type { Lanes, ReadyLane } from "./lanes.ts";
 import type { Chosen, Leases } from "./leases.ts";
 import { WORK_COLUMNS, workRow, type WorkRow } from "./rows.ts";
@@ -92,7 +93,7 @@ export class Claimer {
     if (ready.length === 0) return { lanes: [], candidates: [] };
     const share = Math.ceil(limit / ready.length);
     const alone = ready.length === 1 && limit > 1 && exceptConnections.length === 0;
-    const leased = this.#leases.in(turn).numbers();
+    const leased = this.#leases.in(turn).numbersIn(new Set(ready.map(({ n }) => scopeOf(n))));
     const due =
       share === 1
         ? this.#headsOf(ready, dueBy, leased)

@@ -10,10 +10,10 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Scope } from "../../core/event.ts";
 import type { LaneKind } from "../../core/store.ts";
-import { laneOf } from "./lane-number.ts";
-import type { Leases } from "./leases.ts";
+import { laneOf, scopeOf } from "./lane-number.ts";
+import type { Leases, OpenLeases } from "./leases.ts";
 import type { Turn } from "./turn.ts";
-import { prepare, type Statement } from "./statement.ts";
+import { type ArrayStatement, prepare, prepareArrays, type Statement } from "./statement.ts";
 
 /** `held_until` of a connection that is paused until it is resumed. */
 const FOREVER = Number.MAX_SAFE_INTEGER;
@@ -46,8 +46,9 @@ export class Lanes {
   readonly #leave: Statement;
   readonly #hold: Statement;
   readonly #free: Statement;
-  readonly #readyHeads: Statement;
-  readonly #waitingHeads: Statement;
+  readonly #ready: Statement;
+  readonly #waiting: Statement;
+  readonly #heads: ArrayStatement;
 
   constructor(db: DatabaseSync, leases: Leases) {
     this.#leases = leases;
@@ -104,17 +105,22 @@ export class Lanes {
       UPDATE trueup_lane SET held_until = 0, turn = NULL, due = ${HEAD_DUE}
       WHERE provider = ?2 AND connection = ?3`,
     );
-    this.#readyHeads = prepare(
+    this.#ready = prepare(
       db,
       `
-      SELECT ${HEAD_DUE} AS due FROM trueup_lane
-      WHERE provider = ?2 AND resource = ?3 AND repair = ?4 AND turn IS NOT NULL ORDER BY turn`,
+      SELECT n FROM trueup_lane
+      WHERE provider = ? AND resource = ? AND repair = ? AND turn IS NOT NULL ORDER BY turn`,
     );
-    this.#waitingHeads = prepare(
+    this.#waiting = prepare(
       db,
       `
-      SELECT due, ${HEAD_DUE} AS head FROM trueup_lane
-      WHERE provider = ?2 AND resource = ?3 AND due < ${FOREVER} ORDER BY due`,
+      SELECT n, due FROM trueup_lane WHERE provider = ? AND resource = ? AND due < ${FOREVER} ORDER BY due`,
+    );
+    this.#heads = prepareArrays(
+      db,
+      `
+      SELECT n, due FROM trueup_object INDEXED BY trueup_object_waiting
+      WHERE lane = ? AND due IS NOT NULL ORDER BY due LIMIT ?`,
     );
   }
 
@@ -155,7 +161,8 @@ export class Lanes {
   /** Lanes that have no more work now; what they have later brings them back. */
   leave(turn: Turn, lanes: readonly number[]): void {
     if (lanes.length === 0) return;
-    this.#leave.run(this.#leases.in(turn).numbers(), JSON.stringify(lanes));
+    const leased = this.#leases.in(turn).numbersIn(new Set(lanes.map(scopeOf)));
+    this.#leave.run(leased, JSON.stringify(lanes));
     for (const lane of lanes) turn.awake.delete(lane);
   }
 
@@ -173,20 +180,27 @@ export class Lanes {
   /** When the next object of the route is due that waits and is not held; see `Store.nextDue`. */
   nextDue({ provider, resource }: Route, now: number): number | undefined {
     // What the queue says is checked: an object may have left a lane that still stands in it, or be due later.
-    const leased = this.#leases.committed().numbers();
+    const leases = this.#leases.committed();
     let next = Number.POSITIVE_INFINITY;
     for (const repair of [0, 1]) {
-      for (const row of this.#readyHeads.iterate(leased, provider, resource, repair)) {
-        const { due } = row as { due: number | null };
-        if (due !== null && due <= now) return due;
+      for (const row of this.#ready.iterate(provider, resource, repair)) {
+        const due = this.#headDue((row as { n: number }).n, leases);
+        if (due !== undefined && due <= now) return due;
         next = Math.min(next, due ?? next);
       }
     }
-    for (const row of this.#waitingHeads.iterate(leased, provider, resource)) {
-      const { due, head } = row as { due: number; head: number | null };
+    for (const row of this.#waiting.iterate(provider, resource)) {
+      const { n, due } = row as { n: number; due: number };
       if (due >= next) break;
-      if (head !== null) next = Math.min(next, Math.max(due, head));
+      const head = this.#headDue(n, leases);
+      if (head !== undefined) next = Math.min(next, Math.max(due, head));
     }
     return next === Number.POSITIVE_INFINITY ? undefined : next;
+  }
+
+  /** The earliest due date among what waits in a lane and is not leased. */
+  #headDue(lane: number, leases: OpenLeases): number | undefined {
+    const heads = this.#heads.all(lane, leases.countIn(scopeOf(lane)) + 1) as [n: number, due: number][];
+    return heads.find(([n]) => leases.get(n) === undefined)?.[1];
   }
 }

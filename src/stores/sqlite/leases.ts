@@ -170,15 +170,16 @@ export class Leases {
   }
 }
 
-/** Leases by object, and how many each claim has left. */
+/** Leases by object, and how many each claim has left, and each scope. */
 export class OpenLeases {
   readonly #leases = new Map<number, Lease>();
-  readonly #left = new Map<number, number>();
+  readonly #ofClaim = new Map<number, number>();
+  readonly #ofScope = new Map<number, number>();
   #numbers: string | undefined;
 
   constructor(logged: ReadonlyMap<number, LoggedLease>) {
-    for (const [n, { fence, scope, state, head, event_count: count }] of logged)
-      this.add(n, { fence, scope, present: state === "present", head, lone: count === 1 });
+    for (const [n, { fence, scope, state, head, event_count: events }] of logged)
+      this.add(n, { fence, scope, present: state === "present", head, lone: events === 1 });
   }
 
   get size(): number {
@@ -193,33 +194,50 @@ export class OpenLeases {
     return [...this.#leases];
   }
 
+  countIn(scope: number): number {
+    return this.#ofScope.get(scope) ?? 0;
+  }
+
   /** The leased objects as a JSON array, for statements that pass over them. */
   numbers(): string {
     this.#numbers ??= JSON.stringify([...this.#leases.keys()]);
     return this.#numbers;
   }
 
+  /** As {@link numbers}, of these scopes alone: each that is passed costs its statement something. */
+  numbersIn(scopes: ReadonlySet<number>): string {
+    const found: number[] = [];
+    for (const [n, { scope }] of this.#leases) if (scopes.has(scope)) found.push(n);
+    return JSON.stringify(found);
+  }
+
   add(n: number, lease: Lease): void {
     this.#leases.set(n, lease);
-    this.#left.set(lease.fence, (this.#left.get(lease.fence) ?? 0) + 1);
+    count(this.#ofClaim, lease.fence, 1);
+    count(this.#ofScope, lease.scope, 1);
     this.#numbers = undefined;
   }
 
-  remove(n: number, { fence }: Lease): "last" | undefined {
+  /** Says whether it was the last of its claim. */
+  remove(n: number, { fence, scope }: Lease): "last" | undefined {
     this.#leases.delete(n);
     this.#numbers = undefined;
-    const left = (this.#left.get(fence) ?? 1) - 1;
-    if (left > 0) {
-      this.#left.set(fence, left);
-      return undefined;
-    }
-    this.#left.delete(fence);
-    return "last";
+    count(this.#ofScope, scope, -1);
+    return count(this.#ofClaim, fence, -1) === 0 ? "last" : undefined;
   }
 
   clear(): void {
     this.#leases.clear();
-    this.#left.clear();
+    this.#ofClaim.clear();
+    this.#ofScope.clear();
     this.#numbers = undefined;
   }
+}
+
+/** Counts on, keeping nothing of what is at 0. */
+function count(counts: Map<number, number>, key: number, change: 1 | -1): number {
+  const now = (counts.get(key) ?? 0) + change;
+  if (now === 0) counts.delete(key);
+  else counts.set(key, now);
+  return now;
 }
