@@ -61,7 +61,10 @@ export class Leases {
 
   /** The open leases, as the transaction sees them. */
   in(turn: Turn): OpenLeases {
-    const open = this.#knownIn(turn) ?? new OpenLeases(this.#log.open());
+    const known = this.#known;
+    if (known?.turn === turn && known.undone === turn.undone) return known.open;
+    const outlived = known !== undefined && known.turn !== turn && this.#outlived(turn.store);
+    const open = outlived ? known.open : new OpenLeases(this.#log.open());
     const { owner_epoch, scopes_changed } = turn.store;
     this.#known = { open, validity: { owner_epoch, scopes_changed }, turn, undone: turn.undone };
     return open;
@@ -120,13 +123,6 @@ export class Leases {
   clear(turn: Turn): void {
     this.in(turn).clear();
     this.#log.clear();
-  }
-
-  #knownIn(turn: Turn): OpenLeases | undefined {
-    const known = this.#known;
-    if (known === undefined) return undefined;
-    const holds = known.turn === turn ? known.undone === turn.undone : this.#outlived(turn.store);
-    return holds ? known.open : undefined;
   }
 
   /** Whether what is known has outlived the transaction that it is known from. */
