@@ -86,6 +86,22 @@ export const mutants: readonly Mutant[] = [
     killedBy: SQLITE_LEASES,
   },
   {
+    name: "what was appended under a lease outlives it",
+    file: "src/stores/sqlite/settle.ts",
+    original: `if (since !== undefined) this.#log.removeSince(settlement.claim.key);`,
+    replacement: ``,
+    guards: "I5",
+    killedBy: [...SQLITE_LEASES, ...SQLITE],
+  },
+  {
+    name: "a lane that was served stays in front of the others",
+    file: "src/stores/sqlite/claim.ts",
+    original: `const alone = ready.length === 1 && limit > 1 && exceptConnections.length === 0;`,
+    replacement: `const alone = ready.length === 1 && exceptConnections.length === 0;`,
+    guards: "lanes take turns",
+    killedBy: SQLITE,
+  },
+  {
     name: "a commit writes without a live lease",
     file: "src/stores/sqlite/session.ts",
     original: `if (!live.includes(true))`,
