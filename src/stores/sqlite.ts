@@ -23,8 +23,10 @@ import type {
   StoreGuarantees,
   WorkSession,
 } from "../core/store.ts";
+import { Abandoned } from "./sqlite/abandoned.ts";
 import { Appender } from "./sqlite/append.ts";
 import { Claimer } from "./sqlite/claim.ts";
+import { ClaimLog } from "./sqlite/claim-log.ts";
 import { Committer } from "./sqlite/committer.ts";
 import { type ConnectionOptions, openDatabase, storeError } from "./sqlite/connection.ts";
 import { DeadLetters } from "./sqlite/dead-letters.ts";
@@ -282,12 +284,14 @@ function assemble(options: ConnectionOptions, environment: StoreEnvironment): Op
   const { clock, random, logger, maxEventsPerChange: maxEvents } = environment;
   const db = openDatabase(options);
   const committer = new Committer(db, options, () => clock.now());
-  const lanes = new Lanes(db);
-  const scopes = new Scopes(db, lanes);
   const events = new Events(db);
+  const log = new ClaimLog(db);
+  const leases = new Leases(db, { log, events, maxEvents });
+  const lanes = new Lanes(db, leases);
+  const scopes = new Scopes(db, lanes);
   const ledger = new Ledger(db);
-  const leases = new Leases(db, { events, lanes, maxEvents });
-  const appender = new Appender(db, { scopes, lanes, events, ledger });
+  const abandoned = new Abandoned(db, { leases, log, lanes });
+  const appender = new Appender(db, { scopes, lanes, events, ledger, leases, log });
   const named = new Named(db, lanes);
   const lockPath = options.path === ":memory:" ? undefined : `${options.path}-owner`;
   return {
@@ -296,17 +300,17 @@ function assemble(options: ConnectionOptions, environment: StoreEnvironment): Op
     committer,
     appender,
     claimer: new Claimer(db, { lanes, leases }),
-    settler: new Settler(db, { leases, lanes, events, scopes }),
+    settler: new Settler(db, { leases, log, lanes, events, scopes }),
     leases,
     passes: new Passes(db, { committer, scopes, leases, appender, named }),
-    index: new ObjectIndex(db, scopes),
+    index: new ObjectIndex(db, { scopes, leases }),
     lanes,
     scopes,
     named,
     dead: new DeadLetters(db, { scopes, lanes, events, maxEvents }),
-    status: new Status(db),
-    housekeeping: new Housekeeping(db, { scopes, events, ledger }),
-    owners: new Owners(db, { committer, leases, clock, random, logger, lockPath }),
+    status: new Status(db, leases),
+    housekeeping: new Housekeeping(db, { scopes, leases, events, ledger }),
+    owners: new Owners(db, { committer, leases, abandoned, clock, random, logger, lockPath }),
     statements: new UserStatements(db),
     held: new Set(),
   };

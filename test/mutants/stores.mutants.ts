@@ -1,24 +1,104 @@
 import type { Mutant } from "./mutant.ts";
 
 const SQLITE = ["test/stores/sqlite.test.ts", "test/stores/sqlite-model.test.ts"];
+const SQLITE_LEASES = ["test/stores/sqlite-leases.test.ts"];
 const KEYV = ["test/stores/keyv.test.ts", "test/stores/keyv-model.test.ts"];
 
 /** Guards of the stores. */
 export const mutants: readonly Mutant[] = [
   {
-    name: "a stale fence ends a lease that was appended to",
+    name: "a stale fence ends a lease",
     file: "src/stores/sqlite/leases.ts",
-    original: `if (lease?.fence !== claim.fence) return undefined;`,
+    original: `if (lease?.fence !== fence) return undefined;`,
     replacement: `if (lease === undefined) return undefined;`,
     guards: "I3",
     killedBy: SQLITE,
   },
   {
-    name: "a stale fence ends a lease",
+    name: "leases of a transaction that was rolled back are believed",
     file: "src/stores/sqlite/leases.ts",
-    original: `WHERE n = ? AND fence = ? AND since IS NULL"`,
-    replacement: `WHERE n = ? AND fence >= ? AND since IS NULL"`,
+    original: `      known.turn.committed &&
+`,
+    replacement: ``,
+    guards: "I2",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "leases of a commit that was rolled back are believed",
+    file: "src/stores/sqlite/turn.ts",
+    original: `    this.#undone += 1;
+`,
+    replacement: ``,
+    guards: "I2",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "a process that does not work believes that it knows the leases",
+    file: "src/stores/sqlite/leases.ts",
+    original: `      now.owner_epoch === this.#ownEpoch &&
+`,
+    replacement: ``,
+    guards: "I2",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "leases outlive a takeover by another process",
+    file: "src/stores/sqlite/leases.ts",
+    original: `      now.owner_epoch === this.#ownEpoch &&
+      now.owner_epoch === known.validity.owner_epoch &&
+`,
+    replacement: `      known.validity.owner_epoch === this.#ownEpoch &&
+`,
     guards: "I3",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "leases outlive what another process forgot",
+    file: "src/stores/sqlite/leases.ts",
+    original: ` &&
+      now.scopes_changed === known.validity.scopes_changed`,
+    replacement: ``,
+    guards: "I3",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "what a claim has settled is in hand when its process dies",
+    file: "src/stores/sqlite/claim-log.ts",
+    original: `WHERE o.touched < c.fence OR`,
+    replacement: `WHERE o.due IS NOT NULL OR`,
+    guards: "I10",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "what was appended to is not in hand when its process dies",
+    file: "src/stores/sqlite/claim-log.ts",
+    original: `WHERE o.touched < c.fence OR EXISTS (SELECT 1 FROM trueup_since s WHERE s.n = o.n)`,
+    replacement: `WHERE o.touched < c.fence`,
+    guards: "I10",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "a claim is dropped from the log while it has leases",
+    file: "src/stores/sqlite/leases.ts",
+    original: `return count(this.#ofClaim, fence, -1) === 0 ? "last" : undefined;`,
+    replacement: `return count(this.#ofClaim, fence, -1) <= 1 ? "last" : undefined;`,
+    guards: "I10",
+    killedBy: SQLITE_LEASES,
+  },
+  {
+    name: "what was appended under a lease outlives it",
+    file: "src/stores/sqlite/settle.ts",
+    original: `if (since !== undefined) this.#log.removeSince(settlement.claim.key);`,
+    replacement: ``,
+    guards: "I5",
+    killedBy: [...SQLITE_LEASES, ...SQLITE],
+  },
+  {
+    name: "a lane that was served stays in front of the others",
+    file: "src/stores/sqlite/claim.ts",
+    original: `const alone = ready.length === 1 && limit > 1 && exceptConnections.length === 0;`,
+    replacement: `const alone = ready.length === 1 && exceptConnections.length === 0;`,
+    guards: "lanes take turns",
     killedBy: SQLITE,
   },
   {
@@ -98,22 +178,22 @@ export const mutants: readonly Mutant[] = [
   {
     name: "an append under a lease is forgotten",
     file: "src/stores/sqlite/settle.ts",
-    original: `const since = lease === "untouched" ? undefined : lease.since === null ? undefined : lease;`,
-    replacement: `const since: LeaseRow | undefined = undefined as LeaseRow | undefined;`,
+    original: `const since = anySince ? this.#log.since(settlement.claim.key) : undefined;`,
+    replacement: `const since = anySince && touched < 0 ? this.#log.since(settlement.claim.key) : undefined;`,
     guards: "I2",
     killedBy: SQLITE,
   },
   {
     name: "a crash is no attempt",
-    file: "src/stores/sqlite/leases.ts",
-    original: `const attempts = lease.attempts + Number(died);`,
-    replacement: `const attempts = lease.attempts;`,
+    file: "src/stores/sqlite/abandoned.ts",
+    original: `const attempts = row.attempts + Number(died);`,
+    replacement: `const attempts = row.attempts;`,
     guards: "I10",
     killedBy: SQLITE,
   },
   {
     name: "a voided claim has begun nothing",
-    file: "src/stores/sqlite/leases.ts",
+    file: "src/stores/sqlite/abandoned.ts",
     original: `attempts = ?4, begun = 1, hint`,
     replacement: `attempts = ?4, hint`,
     guards: "I5",
@@ -121,12 +201,12 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: "taking over leaves the leases of the dead",
-    file: "src/stores/sqlite/leases.ts",
-    original: `    this.#clear.run();
+    file: "src/stores/sqlite/abandoned.ts",
+    original: `    this.#leases.clear(turn);
 `,
     replacement: ``,
     guards: "I2",
-    killedBy: SQLITE,
+    killedBy: [...SQLITE_LEASES, ...SQLITE],
   },
   {
     name: "taking over leaves the locks of the dead",
@@ -148,8 +228,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "nextDue stops at a lane that is not due",
     file: "src/stores/sqlite/lanes.ts",
-    original: `if (due !== null && due <= now) return due;`,
-    replacement: `if (due !== null) return due;`,
+    original: `if (due !== undefined && due <= now) return due;`,
+    replacement: `if (due !== undefined) return due;`,
     guards: "I5",
     killedBy: SQLITE,
   },
@@ -164,10 +244,11 @@ export const mutants: readonly Mutant[] = [
   {
     name: "forgetting leaves leases",
     file: "src/stores/sqlite/housekeeping.ts",
-    original: "`DELETE FROM trueup_lease WHERE n IN (",
-    replacement: "`DELETE FROM trueup_lease WHERE n < 0 AND n IN (",
+    original: `    this.#leases.endIn(turn, new Set(scopes));
+`,
+    replacement: ``,
     guards: "I3",
-    killedBy: SQLITE,
+    killedBy: [...SQLITE_LEASES, ...SQLITE],
   },
   {
     name: "the ledger is swept too early",

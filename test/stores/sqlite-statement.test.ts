@@ -20,6 +20,15 @@ describe("numbered parameters", () => {
     db.close();
   });
 
+  it("should limit without being planned again for each limit", () => {
+    const db = new DatabaseSync(":memory:");
+    const numbers = "WITH n (i) AS (VALUES (1), (2), (3)) SELECT i FROM n ORDER BY i LIMIT ?1 OFFSET ?2";
+    const statement = prepare(db, numbers);
+    expect(statement).toHaveProperty("sourceSQL", expect.stringMatching(/ LIMIT 0 \+ \? OFFSET \?$/));
+    expect([1, 2].map((limit) => statement.all(limit, 1).length)).toEqual([1, 2]);
+    db.close();
+  });
+
   it("should reach SQLite by no other way: Node 22.19 cannot bind them", () => {
     const folder = join(import.meta.dirname, "../../src/stores/sqlite");
     const texts = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));

@@ -12,7 +12,10 @@ import { DEDUPE_KEY_BYTES } from "../../core/event.ts";
 import type { AppendEntry, AppendResult } from "../../core/store.ts";
 import { type EventColumns, type Events, NO_EVENTS } from "./events.ts";
 import { keysInRow, keyText, type Ledger, type LedgerColumns } from "./ledger.ts";
-import { kindOf, type Lanes, laneOf } from "./lanes.ts";
+import { kindOf, laneOf } from "./lane-number.ts";
+import type { Lanes } from "./lanes.ts";
+import type { ClaimLog } from "./claim-log.ts";
+import type { Leases } from "./leases.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
 import { prepare, type Statement } from "./statement.ts";
@@ -32,6 +35,15 @@ interface ObjectRow extends EventColumns, LedgerColumns {
   readonly hint_order: string | null;
 }
 
+interface Parts {
+  readonly scopes: Scopes;
+  readonly lanes: Lanes;
+  readonly events: Events;
+  readonly ledger: Ledger;
+  readonly leases: Leases;
+  readonly log: ClaimLog;
+}
+
 type Mark = Omit<AppendEntry, "ref" | "dedupeKey">;
 
 export class Appender {
@@ -39,19 +51,21 @@ export class Appender {
   readonly #lanes: Lanes;
   readonly #events: Events;
   readonly #ledger: Ledger;
+  readonly #leases: Leases;
+  readonly #log: ClaimLog;
   readonly #find: Statement;
   readonly #insert: Statement;
   readonly #dirty: Statement;
   readonly #again: Statement;
   readonly #move: Statement;
-  readonly #lease: Statement;
-  readonly #sinceLease: Statement;
 
-  constructor(db: DatabaseSync, parts: { scopes: Scopes; lanes: Lanes; events: Events; ledger: Ledger }) {
+  constructor(db: DatabaseSync, parts: Parts) {
     this.#scopes = parts.scopes;
     this.#lanes = parts.lanes;
     this.#events = parts.events;
     this.#ledger = parts.ledger;
+    this.#leases = parts.leases;
+    this.#log = parts.log;
     this.#find = prepare(
       db,
       `
@@ -84,14 +98,6 @@ export class Appender {
       WHERE n = ?`,
     );
     this.#move = prepare(db, "UPDATE trueup_object SET lane = ? WHERE n = ?");
-    this.#lease = prepare(db, "SELECT since_hint, since_version, since_order FROM trueup_lease WHERE n = ?");
-    this.#sinceLease = prepare(
-      db,
-      `
-      UPDATE trueup_lease SET since = coalesce(since, ?2), since_origin = coalesce(since_origin, ?3), since_hint = ?4,
-        since_version = ?5, since_order = ?6, since_count = since_count + ?7
-      WHERE n = ?1`,
-    );
   }
 
   append(turn: Turn, entries: readonly AppendEntry[]): AppendResult[] {
@@ -211,18 +217,13 @@ export class Appender {
     const before = row.lane ?? laneOf(scope, mark.lane);
     const lane = mark.lane === "live" && kindOf(before) === "repair" ? laneOf(scope, "live") : before;
     const events = this.#events.add(turn, generation, row, mark.event);
-    const lease = this.#lease.get(row.n) as
-      | { since_hint: Hint | null; since_version: string | null; since_order: string | null }
-      | undefined;
     let merged = hintColumns(row);
-    if (lease === undefined) {
+    if (this.#leases.in(turn).get(row.n) === undefined) {
       merged = mergeHints(merged, hintOf(mark));
       if (lane !== before && row.due !== null) this.#lanes.wake(turn, lane, row.due);
     } else {
-      const since = { hint: lease.since_hint, version: lease.since_version, order: lease.since_order };
-      const { hint, version, order } = mergeHints(since, hintOf(mark));
       const counted = events.event_count - row.event_count;
-      this.#sinceLease.run(row.n, turn.now, mark.origin, hint, version, order, counted);
+      this.#log.addSince(row.n, turn.now, mark.origin, hintOf(mark), counted);
     }
     const forced = mark.force === true ? generation : row.forced;
     if (lane !== row.lane) this.#move.run(lane, row.n);

@@ -5,12 +5,14 @@
  */
 
 import type { DatabaseSync } from "node:sqlite";
+import type { Scope } from "../../core/event.ts";
 import { type Claim, type ClaimRequest, type LaneKind, REPAIR_AGING_MS } from "../../core/store.ts";
+import { scopeOf } from "./lane-number.ts";
 import type { Lanes, ReadyLane } from "./lanes.ts";
-import type { Leases } from "./leases.ts";
-import { WORK_COLUMNS, type WorkRow } from "./rows.ts";
+import type { Chosen, Leases } from "./leases.ts";
+import { WORK_COLUMNS, workRow, type WorkRow } from "./rows.ts";
 import type { Turn } from "./turn.ts";
-import { prepare, type Statement } from "./statement.ts";
+import { type ArrayStatement, prepareArrays } from "./statement.ts";
 
 /** What is due in a lane, oldest first: as much as was asked for, and whether there may be more. */
 interface Due {
@@ -19,41 +21,40 @@ interface Due {
 }
 
 /** A lane as one claim sees it. */
-interface Served extends ReadyLane {
+interface Served {
+  readonly n: number;
+  readonly scope: Scope;
+  /** Whether nobody else stands in the queue, so that its end is where the lane is already. */
+  readonly alone: boolean;
   due: Due;
   taken: number;
 }
 
-const UNLEASED = "NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = w.n)";
+/** What waits in a lane, is due by a moment (first parameter), and is not leased (second), in the order of dates. */
+const waitingIn = (lane: string) => `FROM trueup_object AS w INDEXED BY trueup_object_waiting
+  WHERE w.lane = ${lane} AND w.due <= ?1 AND w.n NOT IN (SELECT value FROM json_each(?2)) ORDER BY w.due`;
 
-/** What waits in a lane (first parameter) and is due by a moment (second), in that order. */
-const WAITING = `FROM trueup_object AS w INDEXED BY trueup_object_waiting
-  WHERE w.lane = ?1 AND w.due <= ?2 AND ${UNLEASED} ORDER BY w.due`;
-
-interface Candidate {
-  readonly row: WorkRow;
+interface Candidate extends Chosen {
   readonly lane: Served;
 }
 
 export class Claimer {
   readonly #lanes: Lanes;
   readonly #leases: Leases;
-  readonly #due: Statement;
-  readonly #another: Statement;
-  readonly #heads: Statement;
+  readonly #due: ArrayStatement;
+  readonly #heads: ArrayStatement;
 
   constructor(db: DatabaseSync, parts: { lanes: Lanes; leases: Leases }) {
     this.#lanes = parts.lanes;
     this.#leases = parts.leases;
-    this.#due = prepare(db, `SELECT ${WORK_COLUMNS} ${WAITING} LIMIT ?3`);
-    this.#another = prepare(db, `SELECT 1 ${WAITING} LIMIT 1 OFFSET ?3`);
+    this.#due = prepareArrays(db, `SELECT ${WORK_COLUMNS} ${waitingIn("?3")} LIMIT ?4`);
     // The first of each lane, for claims over many lanes: one statement costs a quarter of one for each.
-    const inLane = WAITING.replace("?1", "lane.value");
-    this.#heads = prepare(
+    const inLane = waitingIn("lane.value");
+    this.#heads = prepareArrays(
       db,
       `
       SELECT ${WORK_COLUMNS}, EXISTS (SELECT 1 ${inLane} LIMIT 1 OFFSET 1) AS more
-      FROM (SELECT key, value FROM json_each(?1)) AS lane LEFT JOIN trueup_object AS o ON o.n = (SELECT w.n ${inLane} LIMIT 1)
+      FROM (SELECT key, value FROM json_each(?3)) AS lane LEFT JOIN trueup_object AS o ON o.n = (SELECT w.n ${inLane} LIMIT 1)
       ORDER BY lane.key`,
     );
   }
@@ -72,11 +73,8 @@ export class Claimer {
         last === undefined ? turn.now : last.row.due - REPAIR_AGING_MS,
       );
       const chosen = merge(live.candidates, repair.candidates, request.limit);
-      const fence = turn.tick();
-      const claims = chosen.map(({ row, lane }) => {
-        lane.taken += 1;
-        return this.#leases.take(row, { ...request, connection: lane.connection }, fence);
-      });
+      for (const { lane } of chosen) lane.taken += 1;
+      const claims = this.#leases.grant(turn, chosen);
       const emptied = this.#requeue(turn, [...live.lanes, ...repair.lanes]);
       // Lanes can stand in the queue with nothing to give. They have left it now; others may be behind them.
       if (claims.length > 0 || emptied === 0) return claims;
@@ -94,31 +92,37 @@ export class Claimer {
     const ready = this.#lanes.front(turn, request, kind, exceptConnections, limit);
     if (ready.length === 0) return { lanes: [], candidates: [] };
     const share = Math.ceil(limit / ready.length);
+    const alone = ready.length === 1 && limit > 1 && exceptConnections.length === 0;
+    const leased = this.#leases.in(turn).numbersIn(new Set(ready.map(({ n }) => scopeOf(n))));
     const due =
-      share === 1 ? this.#headsOf(ready, dueBy) : ready.map(({ n }) => this.#dueIn(n, dueBy, share));
-    const lanes = ready.map((lane, i): Served => ({
-      ...lane,
+      share === 1
+        ? this.#headsOf(ready, dueBy, leased)
+        : ready.map(({ n }) => this.#dueIn(n, dueBy, leased, share));
+    const lanes = ready.map(({ n, connection }, i): Served => ({
+      n,
+      scope: { provider: request.provider, connection, resource: request.resource },
+      alone,
       due: due[i] ?? { rows: [], more: false },
       taken: 0,
     }));
     const found = lanes.reduce((sum, lane) => sum + lane.due.rows.length, 0);
     for (const lane of lanes) {
-      if (found < limit && lane.due.more) lane.due = this.#dueIn(lane.n, dueBy, limit);
+      if (found < limit && lane.due.more) lane.due = this.#dueIn(lane.n, dueBy, leased, limit);
       // What is too young to be taken yet is still there.
       if (dueBy < turn.now) lane.due = { rows: lane.due.rows, more: true };
     }
     return { lanes, candidates: inTurns(lanes, limit) };
   }
 
-  #dueIn(lane: number, dueBy: number, limit: number): Due {
-    const rows = this.#due.all(lane, dueBy, limit) as unknown as WorkRow[];
-    return { rows, more: rows.length === limit && this.#another.get(lane, dueBy, limit) !== undefined };
+  #dueIn(lane: number, dueBy: number, leased: string, limit: number): Due {
+    const rows = this.#due.all(dueBy, leased, lane, limit + 1);
+    return { rows: rows.slice(0, limit).map(workRow), more: rows.length > limit };
   }
 
-  #headsOf(lanes: readonly ReadyLane[], dueBy: number): Due[] {
-    const heads = this.#heads.all(JSON.stringify(lanes.map(({ n }) => n)), dueBy);
-    return (heads as unknown as (WorkRow & { n: number | null; more: number })[]).map((row) =>
-      row.n === null ? { rows: [], more: false } : { rows: [row], more: row.more === 1 },
+  #headsOf(lanes: readonly ReadyLane[], dueBy: number, leased: string): Due[] {
+    const heads = this.#heads.all(dueBy, leased, JSON.stringify(lanes.map(({ n }) => n)));
+    return heads.map((values) =>
+      values[0] === null ? { rows: [], more: false } : { rows: [workRow(values)], more: values.at(-1) === 1 },
     );
   }
 
@@ -127,7 +131,7 @@ export class Claimer {
     const hasMore = ({ due, taken }: Served) => due.more || due.rows.length > taken;
     this.#lanes.toBack(
       turn,
-      lanes.filter((lane) => lane.taken > 0 && hasMore(lane)).map(({ n }) => n),
+      lanes.filter((lane) => lane.taken > 0 && !lane.alone && hasMore(lane)).map(({ n }) => n),
     );
     this.#lanes.leave(
       turn,
@@ -143,7 +147,7 @@ function inTurns(lanes: readonly Served[], limit: number): Candidate[] {
     const before = candidates.length;
     for (const lane of lanes) {
       const row = lane.due.rows[round];
-      if (row !== undefined && candidates.length < limit) candidates.push({ row, lane });
+      if (row !== undefined && candidates.length < limit) candidates.push({ row, scope: lane.scope, lane });
     }
     if (candidates.length === before) break;
   }

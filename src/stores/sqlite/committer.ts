@@ -138,6 +138,7 @@ export class Committer {
       if (this.#db.isTransaction) {
         this.#turns.end(turn);
         this.#commit.run();
+        turn.committed = true;
       }
     } catch (error) {
       this.#rollback();
@@ -204,7 +205,7 @@ export class Committer {
       return value;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK TO trueup_guarded; RELEASE trueup_guarded");
-      turn.awake.clear();
+      turn.undo();
       throw error;
     }
   }

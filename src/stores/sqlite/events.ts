@@ -26,17 +26,25 @@ export interface EventColumns {
   readonly first_at: number | null;
 }
 
+/** Where the only event of an object is; neither: it has expired. */
+export interface OnlyEvent {
+  readonly first_event: string | null;
+  readonly head_body: string | null;
+}
+
 export const NO_EVENTS: EventColumns = { event_count: 0, head: null, first_event: null, first_at: null };
 
 export class Events {
   readonly #insert: StatementSync;
   readonly #select: StatementSync;
   readonly #delete: StatementSync;
+  readonly #deleteAll: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#insert = db.prepare("INSERT INTO trueup_event (seq, prev, at, body) VALUES (?, ?, ?, ?)");
     this.#select = db.prepare("SELECT prev, body FROM trueup_event WHERE seq = ?");
     this.#delete = db.prepare("DELETE FROM trueup_event WHERE seq = ? RETURNING prev");
+    this.#deleteAll = db.prepare("DELETE FROM trueup_event WHERE seq IN (SELECT value FROM json_each(?))");
   }
 
   /** The columns of an object that becomes dirty with this event. */
@@ -67,6 +75,17 @@ export class Events {
     }
     if (first !== null && found.length < limit) found.push(JSON.parse(first) as StoredEvent);
     return found.toReversed();
+  }
+
+  /** The only event of an object, from its row and what stands in the table under `head`. */
+  only({ first_event: first, head_body: body }: OnlyEvent): StoredEvent[] {
+    const text = first ?? body;
+    return text === null ? [] : [JSON.parse(text) as StoredEvent];
+  }
+
+  /** Deletes events that are all that their chains have. */
+  deleteAll(heads: readonly number[]): void {
+    if (heads.length > 0) this.#deleteAll.run(JSON.stringify(heads));
   }
 
   /** Deletes the events of a chain up to and with `last`, which the caller has seen. */

@@ -7,6 +7,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { connectionKey } from "../../core/store.ts";
 import type { Events } from "./events.ts";
+import type { Leases } from "./leases.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
@@ -17,6 +18,7 @@ const SLICE = 500;
 
 export class Housekeeping {
   readonly #scopes: Scopes;
+  readonly #leases: Leases;
   readonly #events: Events;
   readonly #ledger: Ledger;
   readonly #deleteEvents: Statement;
@@ -31,8 +33,9 @@ export class Housekeeping {
   readonly #deleteObject: Statement;
   readonly #deleteScope: Statement;
 
-  constructor(db: DatabaseSync, parts: { scopes: Scopes; events: Events; ledger: Ledger }) {
+  constructor(db: DatabaseSync, parts: { scopes: Scopes; leases: Leases; events: Events; ledger: Ledger }) {
     this.#scopes = parts.scopes;
+    this.#leases = parts.leases;
     this.#events = parts.events;
     this.#ledger = parts.ledger;
     this.#deleteEvents = prepare(
@@ -52,9 +55,6 @@ export class Housekeeping {
     this.#deleteLocks = prepare(db, "DELETE FROM trueup_lock WHERE expires_at <= ?");
     this.#deletePauses = prepare(db, "DELETE FROM trueup_pause WHERE until <= ?");
     this.#forgetting = [
-      `DELETE FROM trueup_lease WHERE n IN (
-         SELECT l.n FROM trueup_lease l JOIN trueup_object o ON o.n = l.n JOIN trueup_scope s ON s.n = o.scope
-         WHERE s.provider = ? AND s.connection = ?)`,
       `DELETE FROM trueup_pass_page WHERE scope IN (SELECT n FROM trueup_scope WHERE provider = ? AND connection = ?)`,
       "DELETE FROM trueup_lane WHERE provider = ? AND connection = ?",
       "DELETE FROM trueup_pause WHERE provider = ? AND connection = ?",
@@ -73,6 +73,8 @@ export class Housekeeping {
 
   /** The connection is gone at once; its rows follow with {@link sweep}, so that this stays short for any number. */
   forget(turn: Turn, provider: string, connection: string): void {
+    const scopes = this.#scopes.list({ provider, connection }).map(({ n }) => n);
+    this.#leases.endIn(turn, new Set(scopes));
     for (const statement of this.#forgetting) statement.run(provider, connection);
     this.#deleteCheckpoints.run(connectionKey(provider, connection));
     this.#scopesChanged.run(turn.tick());

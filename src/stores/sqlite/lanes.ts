@@ -10,8 +10,10 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Scope } from "../../core/event.ts";
 import type { LaneKind } from "../../core/store.ts";
+import { laneOf, scopeOf } from "./lane-number.ts";
+import type { Leases, OpenLeases } from "./leases.ts";
 import type { Turn } from "./turn.ts";
-import { prepare, type Statement } from "./statement.ts";
+import { type ArrayStatement, prepare, prepareArrays, type Statement } from "./statement.ts";
 
 /** `held_until` of a connection that is paused until it is resumed. */
 const FOREVER = Number.MAX_SAFE_INTEGER;
@@ -19,10 +21,10 @@ const FOREVER = Number.MAX_SAFE_INTEGER;
 /** How many lanes whose time has come join the queue at one claim: a bound, not a share. */
 const PROMOTIONS = 512;
 
-/** The earliest due date among what waits in a lane and is not leased. */
+/** The earliest due date among what waits in a lane and is not leased (first parameter). */
 const HEAD_DUE = `(
   SELECT o.due FROM trueup_object o
-  WHERE o.lane = trueup_lane.n AND o.due IS NOT NULL AND NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n)
+  WHERE o.lane = trueup_lane.n AND o.due IS NOT NULL AND o.n NOT IN (SELECT value FROM json_each(?1))
   ORDER BY o.due LIMIT 1)`;
 
 export interface ReadyLane {
@@ -33,6 +35,7 @@ export interface ReadyLane {
 type Route = Pick<Scope, "provider" | "resource">;
 
 export class Lanes {
+  readonly #leases: Leases;
   readonly #insert: Statement;
   readonly #heldUntil: Statement;
   readonly #join: Statement;
@@ -43,10 +46,12 @@ export class Lanes {
   readonly #leave: Statement;
   readonly #hold: Statement;
   readonly #free: Statement;
-  readonly #readyHeads: Statement;
-  readonly #waitingHeads: Statement;
+  readonly #ready: Statement;
+  readonly #waiting: Statement;
+  readonly #heads: ArrayStatement;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: DatabaseSync, leases: Leases) {
+    this.#leases = leases;
     this.#insert = prepare(
       db,
       `
@@ -85,7 +90,7 @@ export class Lanes {
     this.#leave = prepare(
       db,
       `
-      UPDATE trueup_lane SET turn = NULL, due = ${HEAD_DUE} WHERE n IN (SELECT value FROM json_each(?))`,
+      UPDATE trueup_lane SET turn = NULL, due = ${HEAD_DUE} WHERE n IN (SELECT value FROM json_each(?2))`,
     );
     this.#hold = prepare(
       db,
@@ -97,19 +102,25 @@ export class Lanes {
     this.#free = prepare(
       db,
       `
-      UPDATE trueup_lane SET held_until = 0, turn = NULL, due = ${HEAD_DUE} WHERE provider = ? AND connection = ?`,
+      UPDATE trueup_lane SET held_until = 0, turn = NULL, due = ${HEAD_DUE}
+      WHERE provider = ?2 AND connection = ?3`,
     );
-    this.#readyHeads = prepare(
+    this.#ready = prepare(
       db,
       `
-      SELECT ${HEAD_DUE} AS due FROM trueup_lane
+      SELECT n FROM trueup_lane
       WHERE provider = ? AND resource = ? AND repair = ? AND turn IS NOT NULL ORDER BY turn`,
     );
-    this.#waitingHeads = prepare(
+    this.#waiting = prepare(
       db,
       `
-      SELECT due, ${HEAD_DUE} AS head FROM trueup_lane
-      WHERE provider = ? AND resource = ? AND due < ${FOREVER} ORDER BY due`,
+      SELECT n, due FROM trueup_lane WHERE provider = ? AND resource = ? AND due < ${FOREVER} ORDER BY due`,
+    );
+    this.#heads = prepareArrays(
+      db,
+      `
+      SELECT n, due FROM trueup_object INDEXED BY trueup_object_waiting
+      WHERE lane = ? AND due IS NOT NULL ORDER BY due LIMIT ?`,
     );
   }
 
@@ -150,7 +161,8 @@ export class Lanes {
   /** Lanes that have no more work now; what they have later brings them back. */
   leave(turn: Turn, lanes: readonly number[]): void {
     if (lanes.length === 0) return;
-    this.#leave.run(JSON.stringify(lanes));
+    const leased = this.#leases.in(turn).numbersIn(new Set(lanes.map(scopeOf)));
+    this.#leave.run(leased, JSON.stringify(lanes));
     for (const lane of lanes) turn.awake.delete(lane);
   }
 
@@ -161,34 +173,34 @@ export class Lanes {
   }
 
   free(turn: Turn, provider: string, connection: string): void {
-    this.#free.run(provider, connection);
+    this.#free.run(this.#leases.in(turn).numbers(), provider, connection);
     turn.awake.clear();
   }
 
   /** When the next object of the route is due that waits and is not held; see `Store.nextDue`. */
   nextDue({ provider, resource }: Route, now: number): number | undefined {
     // What the queue says is checked: an object may have left a lane that still stands in it, or be due later.
+    const leases = this.#leases.committed();
     let next = Number.POSITIVE_INFINITY;
     for (const repair of [0, 1]) {
-      for (const row of this.#readyHeads.iterate(provider, resource, repair)) {
-        const { due } = row as { due: number | null };
-        if (due !== null && due <= now) return due;
+      for (const row of this.#ready.iterate(provider, resource, repair)) {
+        const due = this.#headDue((row as { n: number }).n, leases);
+        if (due !== undefined && due <= now) return due;
         next = Math.min(next, due ?? next);
       }
     }
-    for (const row of this.#waitingHeads.iterate(provider, resource)) {
-      const { due, head } = row as { due: number; head: number | null };
+    for (const row of this.#waiting.iterate(provider, resource)) {
+      const { n, due } = row as { n: number; due: number };
       if (due >= next) break;
-      if (head !== null) next = Math.min(next, Math.max(due, head));
+      const head = this.#headDue(n, leases);
+      if (head !== undefined) next = Math.min(next, Math.max(due, head));
     }
     return next === Number.POSITIVE_INFINITY ? undefined : next;
   }
-}
 
-export function laneOf(scope: number, kind: LaneKind): number {
-  return scope * 2 + Number(kind === "repair");
-}
-
-export function kindOf(lane: number): LaneKind {
-  return lane % 2 === 0 ? "live" : "repair";
+  /** The earliest due date among what waits in a lane and is not leased. */
+  #headDue(lane: number, leases: OpenLeases): number | undefined {
+    const heads = this.#heads.all(lane, leases.countIn(scopeOf(lane)) + 1) as [n: number, due: number][];
+    return heads.find(([n]) => leases.get(n) === undefined)?.[1];
+  }
 }

@@ -15,6 +15,7 @@ import { TrueupError } from "../../core/errors.ts";
 import type { Logger } from "../../core/hooks.ts";
 import type { Committer } from "./committer.ts";
 import { isBusy } from "./connection.ts";
+import type { Abandoned } from "./abandoned.ts";
 import type { Leases } from "./leases.ts";
 import type { StoreRow, Turn } from "./turn.ts";
 
@@ -25,6 +26,7 @@ const LOOK_MAX_MS = 500;
 interface Parts {
   readonly committer: Committer;
   readonly leases: Leases;
+  readonly abandoned: Abandoned;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -105,7 +107,7 @@ export class Owners {
     if (owner.owner_epoch !== 0) {
       const dead = locked && owner.owner_locked === 1;
       if (!dead && !this.#isStale(turn, owner, watch)) return undefined;
-      const leases = this.#parts.leases.voidAll(turn, { kind: "died", random: this.#parts.random });
+      const leases = this.#parts.abandoned.voidAll(turn, { kind: "died", random: this.#parts.random });
       this.#dropLocks.run(); // locks are held by who works
       const how = dead ? "died" : "has given no sign of life";
       this.#parts.logger.warn({ leases }, `taking the store over: the process that worked on it ${how}`);
@@ -130,7 +132,8 @@ export class Owners {
   }
 
   #held(epoch: number, leaseMs: number, taken: ProcessLock | undefined): Ownership {
-    const { committer, leases, lockPath } = this.#parts;
+    const { abandoned, committer, leases, lockPath } = this.#parts;
+    leases.own(epoch);
     let lock = taken;
     let over = false;
     const letGo = () => {
@@ -159,7 +162,7 @@ export class Owners {
         try {
           await committer.write((turn) => {
             if (turn.store.owner_epoch !== epoch) return;
-            leases.voidAll(turn, { kind: "released" });
+            abandoned.voidAll(turn, { kind: "released" });
             this.#setOwner(turn, { epoch: 0, heartbeat: 0, leaseMs: 0, locked: false });
           });
         } finally {

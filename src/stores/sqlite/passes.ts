@@ -11,8 +11,8 @@ import type { Scope } from "../../core/event.ts";
 import type { Claim, Lock, PageRecord } from "../../core/store.ts";
 import type { Appender } from "./append.ts";
 import type { Committer } from "./committer.ts";
-import { laneOf } from "./lanes.ts";
-import type { Leases } from "./leases.ts";
+import { laneOf } from "./lane-number.ts";
+import type { Chosen, Leases } from "./leases.ts";
 import type { Named } from "./named.ts";
 import { WORK_COLUMNS, type WorkRow } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
@@ -67,8 +67,7 @@ export class Passes {
     this.#pending = prepare(
       db,
       `
-      SELECT dead, EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n) AS leased, due
-      FROM trueup_object o WHERE scope = ? AND id = ?`,
+      SELECT n, dead, due FROM trueup_object WHERE scope = ? AND id = ?`,
     );
     this.#numbers = prepare(
       db,
@@ -102,21 +101,20 @@ export class Passes {
 
   /** @throws TrueupError `LEASE_LOST` when the pass's lock is another's. */
   recordPage(turn: Turn, page: PageRecord): Claim[] {
-    const { named, scopes } = this.#parts;
+    const { leases, named, scopes } = this.#parts;
     named.requireLock(page.lock);
     const scope = scopes.demand(turn, page.scope);
-    const fence = turn.tick();
-    const claims: Claim[] = [];
+    const chosen: Chosen[] = [];
     for (const id of new Set(page.differing)) {
-      const claim = page.lease ? this.#leaseFromPage(turn, scope, id, page, fence) : undefined;
-      if (claim !== undefined) claims.push(claim);
+      const row = page.lease ? this.#choose(turn, scope, id, page) : undefined;
+      if (row !== undefined) chosen.push({ row, scope: page.scope });
       else this.#markDirty(turn, scope, id);
     }
     if (page.seen.length > 0) {
       this.#addPage.run(scope, page.pass, this.#numbersOf(turn, scope, page.seen));
     }
     named.setCheckpoint(page.pass, page.checkpoint);
-    return claims;
+    return leases.grant(turn, chosen);
   }
 
   endPass(turn: Turn, ref: Scope, pass: string, lock: Lock, checkpoint: string | null): void {
@@ -183,19 +181,21 @@ export class Passes {
     return seen;
   }
 
-  #leaseFromPage(turn: Turn, scope: number, id: string, page: PageRecord, fence: number): Claim | undefined {
-    const generation = turn.tick();
-    const row = this.#lease.get(scope, id, generation, laneOf(scope, "repair"), turn.now, page.mark);
-    if (row === undefined) return undefined;
-    return this.#parts.leases.take(row as unknown as WorkRow, page.scope, fence);
+  /** Makes an object dirty that may be leased at once. */
+  #choose(turn: Turn, scope: number, id: string, page: PageRecord): WorkRow | undefined {
+    const lane = laneOf(scope, "repair");
+    return this.#lease.get(scope, id, turn.tick(), lane, turn.now, page.mark) as unknown as
+      | WorkRow
+      | undefined;
   }
 
   /** Leaves what waits and what is dead as it is; marks what is clean or leased. */
   #markDirty(turn: Turn, scope: number, id: string): void {
     const row = this.#pending.get(scope, id) as
-      | { dead: number | null; leased: number; due: number | null }
+      | { n: number; dead: number | null; due: number | null }
       | undefined;
-    if (row !== undefined && (row.dead !== null || (row.due !== null && row.leased === 0))) return;
+    const leased = row !== undefined && this.#parts.leases.in(turn).get(row.n) !== undefined;
+    if (row !== undefined && (row.dead !== null || (row.due !== null && !leased))) return;
     this.#parts.appender.mark(turn, scope, id, { origin: "reconcile", lane: "repair" });
   }
 

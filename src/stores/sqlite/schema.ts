@@ -17,7 +17,7 @@ import { TrueupError } from "../../core/errors.ts";
  * Each migration brings the schema from version i to i + 1. They run in order, each once, in one transaction, and are
  * never changed after a release: a correction is a migration of its own.
  */
-const migrations: readonly string[] = [
+export const migrations: readonly string[] = [
   `
 -- One row: the logical clock, and who works on the store. owner_epoch 0: nobody does.
 CREATE TABLE trueup_store (
@@ -147,6 +147,30 @@ CREATE TABLE trueup_pause (
   reason     TEXT NOT NULL,
   PRIMARY KEY (provider, connection)
 ) WITHOUT ROWID;
+`,
+  `
+-- The claim log: which objects were claimed together, a JSON array of their numbers; see claim-log.ts.
+CREATE TABLE trueup_claim (fence INTEGER PRIMARY KEY, objects TEXT NOT NULL);
+
+-- What was appended to leased objects since they were claimed: it becomes the object's fresh work, or joins what there is
+-- if the claim is not brought to an end.
+CREATE TABLE trueup_since (
+  n             INTEGER PRIMARY KEY, -- the object
+  at            INTEGER NOT NULL,    -- when the first of these appends came
+  origin        TEXT NOT NULL,
+  hint          TEXT,
+  version       TEXT,
+  version_order TEXT,
+  count         INTEGER NOT NULL     -- of events
+);
+
+-- Leases had a row each. In the log, one that was touched since its claim is no lease.
+INSERT INTO trueup_claim SELECT fence, json_group_array(n) FROM trueup_lease GROUP BY fence;
+INSERT INTO trueup_since
+  SELECT n, since, since_origin, since_hint, since_version, since_order, since_count FROM trueup_lease
+  WHERE since IS NOT NULL;
+UPDATE trueup_object SET touched = l.fence - 1 FROM trueup_lease l WHERE l.n = trueup_object.n AND touched >= l.fence;
+DROP TABLE trueup_lease;
 `,
 ];
 

@@ -66,7 +66,7 @@ export class Session implements WorkSession<SqliteTx> {
   ): Promise<SettleOutcome[]> {
     const { committer, db, leases, settler, statements } = this.#parts;
     return committer.writeGuarded(async (turn) => {
-      const live = settlements.map(({ claim }) => leases.isLive(claim));
+      const live = settlements.map(({ claim }) => leases.in(turn).get(claim.key)?.fence === claim.fence);
       if (!live.includes(true))
         throw new TrueupError("LEASE_LOST", "the work is leased to another: nothing was written");
       const transaction = new UserTransaction(db, statements);

@@ -10,7 +10,8 @@ import { type MergedHint, mergeHints } from "../../core/hint.ts";
 import type { Claim, Settlement, SettleOutcome } from "../../core/store.ts";
 import type { Events } from "./events.ts";
 import type { Lanes } from "./lanes.ts";
-import { type LeaseRow, type Leases, sinceHint } from "./leases.ts";
+import { type ClaimLog, sinceHint, type SinceRow } from "./claim-log.ts";
+import type { Lease, Leases } from "./leases.ts";
 import { failureText, indexValues } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
 import type { Turn } from "./turn.ts";
@@ -20,10 +21,8 @@ type Done = Extract<Settlement, { readonly kind: "done" }>;
 type Retry = Extract<Settlement, { readonly kind: "retry" }>;
 type Dead = Extract<Settlement, { readonly kind: "dead" }>;
 
-/** What settling has to know of an object beyond its claim. */
+/** What settling has to know of an object that is to be done again. */
 interface ObjectRow {
-  readonly scope: number;
-  readonly state: string | null;
   readonly lane: number;
   readonly head: number | null;
   readonly begun: number;
@@ -36,8 +35,29 @@ interface ObjectRow {
 /** What one call of `settle` adds up before it is written: the change in present objects, by scope. */
 type PresentChanges = Map<number, number>;
 
+/** A lease that has ended. */
+interface Ended {
+  readonly turn: Turn;
+  readonly touched: number;
+  readonly lease: Lease;
+  /** What was appended under it; such work is fresh. */
+  readonly since: SinceRow | undefined;
+  readonly present: PresentChanges;
+  /** Events that are deleted with the others of the call. */
+  readonly spent: number[];
+}
+
+interface Parts {
+  readonly leases: Leases;
+  readonly log: ClaimLog;
+  readonly lanes: Lanes;
+  readonly events: Events;
+  readonly scopes: Scopes;
+}
+
 export class Settler {
   readonly #leases: Leases;
+  readonly #log: ClaimLog;
   readonly #lanes: Lanes;
   readonly #events: Events;
   readonly #scopes: Scopes;
@@ -47,15 +67,16 @@ export class Settler {
   readonly #wait: Statement;
   readonly #revive: Statement;
 
-  constructor(db: DatabaseSync, parts: { leases: Leases; lanes: Lanes; events: Events; scopes: Scopes }) {
+  constructor(db: DatabaseSync, parts: Parts) {
     this.#leases = parts.leases;
+    this.#log = parts.log;
     this.#lanes = parts.lanes;
     this.#events = parts.events;
     this.#scopes = parts.scopes;
     this.#find = prepare(
       db,
       `
-      SELECT scope, state, lane, head, begun, forced, hint, hint_version, hint_order FROM trueup_object WHERE n = ?`,
+      SELECT lane, head, begun, forced, hint, hint_version, hint_order FROM trueup_object WHERE n = ?`,
     );
     this.#clean = prepare(
       db,
@@ -95,47 +116,45 @@ export class Settler {
   settle(turn: Turn, settlements: readonly Settlement[]): SettleOutcome[] {
     const touched = turn.tick();
     const present: PresentChanges = new Map();
-    const outcomes = settlements.map((settlement) => this.#settleOne(turn, touched, settlement, present));
+    const spent: number[] = [];
+    const anySince = this.#log.anySince();
+    const outcomes = settlements.map((settlement) => {
+      const lease = this.#leases.end(turn, settlement.claim);
+      if (lease === undefined) return "lost";
+      const since = anySince ? this.#log.since(settlement.claim.key) : undefined;
+      if (since !== undefined) this.#log.removeSince(settlement.claim.key);
+      this.#settleOne({ turn, touched, lease, since, present, spent }, settlement);
+      return since === undefined ? "settled" : "dirty";
+    });
+    this.#events.deleteAll(spent);
     for (const [scope, change] of present) this.#scopes.addPresent(scope, change);
     return outcomes;
   }
 
-  #settleOne(turn: Turn, touched: number, settlement: Settlement, present: PresentChanges): SettleOutcome {
-    const { claim } = settlement;
-    const lease = this.#leases.end(claim);
-    if (lease === undefined) return "lost";
-    const since = lease === "untouched" ? undefined : lease.since === null ? undefined : lease;
+  #settleOne(under: Ended, settlement: Settlement): void {
     switch (settlement.kind) {
       case "done":
-        this.#done(turn, touched, settlement, since, present);
-        break;
+        return this.#done(under, settlement);
       case "retry":
-        this.#retry(turn, touched, settlement, since);
-        break;
+        return this.#retry(under, settlement);
       case "dead":
-        this.#dead(turn, touched, settlement, since);
-        break;
+        return this.#dead(under, settlement);
     }
-    return since === undefined ? "settled" : "dirty";
   }
 
-  #done(
-    turn: Turn,
-    touched: number,
-    { claim, index, notBefore }: Done,
-    since: LeaseRow | undefined,
-    present: PresentChanges,
-  ): void {
-    const row = this.#row(claim);
-    const change = Number(index?.state === "present") - Number(row.state === "present");
-    if (change !== 0) present.set(row.scope, (present.get(row.scope) ?? 0) + change);
-    if (row.head !== null) this.#events.deleteUpTo(row.head, claim.generation);
+  #done({ turn, touched, lease, since, present, spent }: Ended, { claim, index, notBefore }: Done): void {
+    const change = Number(index?.state === "present") - Number(lease.present);
+    if (change !== 0) present.set(lease.scope, (present.get(lease.scope) ?? 0) + change);
     const values = indexValues(index);
     if (since === undefined) {
+      if (lease.head !== null && lease.lone) spent.push(lease.head);
+      else if (lease.head !== null) this.#events.deleteUpTo(lease.head, claim.generation);
       // A row that holds nothing keeps the moment, so that it can be swept when no pass can need it any more.
       this.#clean.run(...values, touched, notBefore ?? null, index === null ? turn.now : null, claim.key);
       return;
     }
+    const row = this.#row(claim);
+    if (row.head !== null) this.#events.deleteUpTo(row.head, claim.generation);
     const { hint, version, order } = sinceHint(since);
     const due = Math.max(turn.now, notBefore ?? 0);
     const forced = row.forced > claim.generation ? row.forced : 0;
@@ -145,54 +164,42 @@ export class Settler {
       ...values,
       notBefore ?? null,
       due,
-      since.since,
+      since.at,
       forced,
-      since.since_origin,
+      since.origin,
       hint,
       version,
       order,
-      since.since_count,
+      since.count,
     );
     this.#lanes.wake(turn, row.lane, due);
   }
 
-  #retry(turn: Turn, touched: number, settlement: Retry, since: LeaseRow | undefined): void {
+  #retry({ turn, touched, lease, since }: Ended, settlement: Retry): void {
     const { claim, due, attempts, lags, error } = settlement;
     const row = this.#row(claim);
     const { hint, version, order } = hintsWith(row, since);
     const begun = Number(settlement.begun || row.begun === 1);
     const failure = error === undefined ? null : failureText(error);
     this.#wait.run(claim.key, touched, due, null, attempts, lags, begun, hint, version, order, failure);
-    if (failure !== null) this.#scopes.recordError(row.scope, failure);
+    if (failure !== null) this.#scopes.recordError(lease.scope, failure);
     this.#lanes.wake(turn, row.lane, due);
   }
 
-  #dead(turn: Turn, touched: number, settlement: Dead, since: LeaseRow | undefined): void {
+  #dead({ turn, touched, lease, since }: Ended, settlement: Dead): void {
     const { claim, error } = settlement;
     const row = this.#row(claim);
     const { hint, version, order } = hintsWith(row, since);
     const begun = Number(settlement.begun || row.begun === 1);
     const failure = failureText(error);
     if (since === undefined) {
-      this.#wait.run(
-        claim.key,
-        touched,
-        null,
-        1,
-        claim.attempt,
-        claim.lags,
-        begun,
-        hint,
-        version,
-        order,
-        failure,
-      );
+      const { key, attempt, lags } = claim;
+      this.#wait.run(key, touched, null, 1, attempt, lags, begun, hint, version, order, failure);
     } else {
-      const { since: dirtySince, since_origin: origin } = since;
-      this.#revive.run(claim.key, touched, turn.now, dirtySince, origin, begun, hint, version, order);
+      this.#revive.run(claim.key, touched, turn.now, since.at, since.origin, begun, hint, version, order);
       this.#lanes.wake(turn, row.lane, turn.now);
     }
-    this.#scopes.recordError(row.scope, failure);
+    this.#scopes.recordError(lease.scope, failure);
   }
 
   #row(claim: Claim): ObjectRow {
@@ -201,7 +208,7 @@ export class Settler {
 }
 
 /** The object's merged hint, with what was appended under the lease. */
-function hintsWith(row: ObjectRow, since: LeaseRow | undefined): MergedHint {
+function hintsWith(row: ObjectRow, since: SinceRow | undefined): MergedHint {
   const own = { hint: row.hint, version: row.hint_version, order: row.hint_order };
   return since === undefined ? own : mergeHints(own, sinceHint(since));
 }

@@ -6,10 +6,12 @@
 
 import type { DatabaseSync } from "node:sqlite";
 import type { Pending, RouteCounts } from "../../core/store.ts";
+import type { Leases } from "./leases.ts";
 import { toFailure } from "./rows.ts";
 import { prepare, type Statement } from "./statement.ts";
 
-const UNLEASED = "NOT EXISTS (SELECT 1 FROM trueup_lease l WHERE l.n = o.n)";
+/** Leased objects are the first parameter. */
+const UNLEASED = "o.n NOT IN (SELECT value FROM json_each(?1))";
 
 interface ScopeCounts {
   readonly provider: string;
@@ -24,12 +26,13 @@ interface ScopeCounts {
 }
 
 export class Status {
+  readonly #leases: Leases;
   readonly #counts: Statement;
   readonly #waiting: Statement;
-  readonly #leased: Statement;
   readonly #dead: Statement;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: DatabaseSync, leases: Leases) {
+    this.#leases = leases;
     // The counting is done by scope in the indexes on waiting and dead objects; lane / 2 is the scope.
     this.#counts = prepare(
       db,
@@ -38,7 +41,7 @@ export class Status {
         SELECT o.lane / 2 AS scope, count(*) AS count, min(o.dirty_since) AS oldest
         FROM trueup_object o WHERE o.due IS NOT NULL AND ${UNLEASED} GROUP BY 1
       ), leased AS (
-        SELECT o.scope, count(*) AS count FROM trueup_lease l JOIN trueup_object o ON o.n = l.n GROUP BY 1
+        SELECT o.scope, count(*) AS count FROM json_each(?1) l CROSS JOIN trueup_object o ON o.n = l.value GROUP BY 1
       ), dead AS (
         SELECT scope, count(*) AS count FROM trueup_object WHERE dead IS NOT NULL GROUP BY 1
       )
@@ -51,13 +54,12 @@ export class Status {
     this.#waiting = prepare(
       db,
       `
-      SELECT coalesce(sum(w.count), 0) AS waiting, coalesce(sum(CASE WHEN t.held_until <= ?1 THEN w.due END), 0) AS due
+      SELECT coalesce(sum(w.count), 0) AS waiting, coalesce(sum(CASE WHEN t.held_until <= ?2 THEN w.due END), 0) AS due
       FROM (
-        SELECT o.lane, count(*) AS count, sum(o.due <= ?1) AS due
+        SELECT o.lane, count(*) AS count, sum(o.due <= ?2) AS due
         FROM trueup_object o WHERE o.due IS NOT NULL AND ${UNLEASED} GROUP BY o.lane
       ) w JOIN trueup_lane t ON t.n = w.lane`,
     );
-    this.#leased = prepare(db, "SELECT count(*) AS count FROM trueup_lease");
     this.#dead = prepare(
       db,
       `
@@ -67,7 +69,8 @@ export class Status {
   }
 
   counts(): RouteCounts[] {
-    return (this.#counts.all() as unknown as ScopeCounts[]).map((row) => ({
+    const leased = this.#leases.committed().numbers();
+    return (this.#counts.all(leased) as unknown as ScopeCounts[]).map((row) => ({
       provider: row.provider,
       connection: row.connection,
       resource: row.resource,
@@ -81,9 +84,9 @@ export class Status {
   }
 
   pending(dueBy: number): Pending {
-    const { waiting, due } = this.#waiting.get(dueBy) as { waiting: number; due: number };
-    const { count: leased } = this.#leased.get() as { count: number };
+    const leases = this.#leases.committed();
+    const { waiting, due } = this.#waiting.get(leases.numbers(), dueBy) as { waiting: number; due: number };
     const { count: dead } = this.#dead.get() as { count: number };
-    return { due, leased, later: waiting - due, dead };
+    return { due, leased: leases.size, later: waiting - due, dead };
   }
 }

@@ -32,6 +32,9 @@ export class Turn {
   readonly newScopes = new Map<string, number>();
   /** What came and will expire: numbers of objects, each followed by the key of its event, or null; see `Ledger`. */
   readonly arrivals: (number | string | null)[] = [];
+  /** Whether its work stands. */
+  committed = false;
+  #undone = 0;
   #counter: number;
 
   constructor(store: StoreRow, now: number) {
@@ -44,6 +47,17 @@ export class Turn {
   tick(): number {
     this.#counter += 1;
     return this.#counter;
+  }
+
+  /** A part of its work was rolled back: what was read or remembered of it holds no more. */
+  undo(): void {
+    this.#undone += 1;
+    this.awake.clear();
+  }
+
+  /** How often a part of its work was rolled back. */
+  get undone(): number {
+    return this.#undone;
   }
 
   /** Something came for an object that will expire. */

@@ -55,7 +55,7 @@ const sqlite = {
   },
   tables: {
     index: "trueup_object",
-    written: ["trueup_object", "trueup_checkpoint", "trueup_pass_page", "trueup_lease"],
+    written: ["trueup_object", "trueup_checkpoint", "trueup_pass_page", "trueup_claim", "trueup_since"],
   },
 };
 
