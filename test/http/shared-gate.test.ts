@@ -111,7 +111,7 @@ describe("a rate that several processes share", () => {
     answers[0]?.();
     await clock.advance(0);
     await until(() => asked.length === 2 || started);
-    expect(asked).toEqual([1_050, 1_800]); // a store as slow as that makes the window longer by its delay
+    expect(asked).toEqual([1_051, 1_801]); // a store as slow as that makes the window longer by its delay
     await call;
   });
 });
