@@ -257,7 +257,10 @@ export const sharingTopic: Topic = {
             assert.ok(used <= requests, `${used} of ${requests} permits count at once`);
           }
           const all = given.reduce((sum, { permits }) => sum + permits, 0);
-          assert.ok(all < wanted && all > 10 * requests, "control: many were given, and not all that were wanted");
+          assert.ok(
+            all < wanted && all > 10 * requests,
+            "control: many were given, and not all that were wanted",
+          );
         }
       },
       "reopen",
