@@ -171,16 +171,17 @@ class CallLimiter implements Limiter {
       const waiter: Waiter = {
         start: async (permit) => {
           signal.removeEventListener("abort", onAbort);
-          try {
-            resolve(await call(permit));
-          } catch (error) {
-            if (!(error instanceof PermitSpent)) reject(error as Error);
-            else if (signal.aborted) reject(signal.reason as Error);
-            else if (this.#closed) reject(closed());
-            else {
-              queue = this.#again;
-              wait();
-            }
+          const running = (async () => call(permit))();
+          const spent = await running.then(
+            () => false,
+            (error: unknown) => error instanceof PermitSpent,
+          );
+          if (!spent) resolve(running);
+          else if (signal.aborted) reject(signal.reason as Error);
+          else if (this.#closed) reject(closed());
+          else {
+            queue = this.#again;
+            wait();
           }
         },
         refuse: (error) => {

@@ -19,9 +19,9 @@ export interface Permit {
    * The request is about to leave.
    * @returns false where the permit cannot be used any more, or has been: then it must not leave without another
    */
-  leave(): boolean;
+  readonly leave: () => boolean;
   /** The request is answered, or has failed. */
-  seen(): void;
+  readonly seen: () => void;
 }
 
 /** Who lets calls start under a configured rate. */

@@ -170,7 +170,7 @@ describe("requests of several processes, as they leave", () => {
       };
       return { limiter, call: () => limiter.run(request, { signal: never }) };
     });
-    const calls = Array.from({ length: CALLS }, (_, i) => processes[i % processes.length]?.call());
+    const calls = Array.from({ length: CALLS }, (_, i) => processes[i % processes.length]!.call());
     for (let steps = 0; left.length < CALLS; steps += 1) {
       expect(steps, "all have their turn in the end").toBeLessThan(100_000);
       await clock.advance(Math.max(1, clock.nextTimerInMs ?? 1));
