@@ -197,7 +197,7 @@ describe("requests of several processes, as they leave", () => {
     });
 
   test(
-    "should be no more than the rate in any window, whatever the delays on the way",
+    "should be no more than the rate in any window, whatever the delays on the way (I10)",
     { timeout: 60_000 },
     async () => {
       await fc.assert(holds(), { numRuns: 300 });
