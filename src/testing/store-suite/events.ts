@@ -96,7 +96,7 @@ export const eventTopic: Topic = {
       const { store, clock } = test;
       const session = await test.work();
       // One of which nothing is known but that it was handled, and one that is to rest for long.
-      await appendIds(store, ["handled", "resting"]);
+      await appendIds(store, ["handled", "resting"], { event: false });
       for (const claim of await session.claim({ ...ROUTE, limit: 2 })) {
         const notBefore = claim.ref.id === "resting" ? clock.now() + EVENT_TTL_MS + 5_000 : undefined;
         await session.settle([done(claim, null, notBefore)]);
