@@ -220,6 +220,27 @@ describeWith("postgres")("commits of a postgresStore", () => {
     expect(await commit([doneWith(claim)], () => {}, { timeoutMs: TIMEOUT_MS })).toEqual(["settled"]);
   });
 
+  it("should not say that it was rolled back where the connection is lost amid COMMIT", async () => {
+    const clock = new TestClock();
+    let stoodStillMs = 0;
+    const stopped: Clock = { ...clock, monotonic: () => clock.monotonic() + stoodStillMs };
+    const { schema, claim, commit, insert } = await prepared(stopped);
+    await schemas.query(`
+      CREATE FUNCTION ${schema}.dies() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(60); RETURN NULL; END $$;
+      CREATE CONSTRAINT TRIGGER dies AFTER INSERT ON ${schema}.line DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION ${schema}.dies()`);
+    const lost = commit(
+      [doneWith(claim)],
+      async (tx) => {
+        await tx.query(insert, ["a"]);
+        setImmediate(() => (stoodStillMs = TIMEOUT_MS + 1)); // once the callback has ended in time
+      },
+      { timeoutMs: TIMEOUT_MS },
+    );
+    await expect(lost).rejects.toMatchObject({ code: "STORE_FAILED", cause: { code: "57P01" } });
+  });
+
   it("should reject where a statement ended the transaction that was not seen to do so", async () => {
     const { claim, commit, insert } = await prepared();
     const ended = commit(

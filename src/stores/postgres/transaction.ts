@@ -14,7 +14,7 @@ import { RetryLaterError, TrueupError } from "../../core/errors.ts";
 import type { Settlement, SettleOutcome } from "../../core/store.ts";
 import type { Database, Row } from "./database.ts";
 import type { PgPoolClient, PgTx } from "./driver.ts";
-import { endsConnection, isBroken, isConflict, storeError } from "./errors.ts";
+import { endsConnection, isBroken, isConflict, isIdleTimeout, storeError } from "./errors.ts";
 import { type RunStatement, UserTransaction } from "./tx.ts";
 
 /** The longest delay before work is tried again whose transaction was in another's way. */
@@ -43,6 +43,7 @@ export async function inTransaction(
 ): Promise<SettleOutcome[]> {
   const connection = await Connection.take(database);
   const beganAt = clock.monotonic();
+  let committing = false;
   try {
     const live = await connection.liveLeases(settlements);
     if (!live.includes(true)) throw leaseLost();
@@ -57,12 +58,16 @@ export async function inTransaction(
     connection.requireTransaction();
     const outcomes = await settle((values) => connection.call("settle", values));
     if (outcomes.some((outcome, i) => outcome === "lost" && live[i])) throw leaseLost();
+    committing = connection.lostBy === undefined;
     await connection.run("COMMIT");
     connection.giveBack();
     return outcomes;
   } catch (thrown) {
-    const tooLate = connection.lostBy !== undefined && clock.monotonic() - beganAt > timeoutMs;
-    const error = tooLate ? commitTimeout(timeoutMs, connection.lostBy) : thrown;
+    const { lostBy } = connection;
+    // Where COMMIT was sent, nobody can say that it was rolled back, unless the server has said so before.
+    const rolledBack = lostBy !== undefined && (!committing || isIdleTimeout(lostBy));
+    const tooLate = rolledBack && clock.monotonic() - beganAt > timeoutMs;
+    const error = tooLate ? commitTimeout(timeoutMs, lostBy) : thrown;
     await connection.rollBack(error);
     if (isConflict(error) || isConflict((error as Error | undefined)?.cause)) {
       const message = "the transaction was in another's way and was rolled back: the work is done again";
@@ -126,7 +131,10 @@ class Connection {
   /** A statement that was not understood as one that ends the transaction may have ended it all the same. */
   requireTransaction(): void {
     if (this.client.getTransactionStatus?.() !== "I") return;
-    throw new TrueupError("STORE_FAILED", "a statement of the commit ended the transaction");
+    throw new TrueupError(
+      "STORE_FAILED",
+      "a statement of the commit ended the transaction: what was written before it stays, and the work is done again",
+    );
   }
 
   giveBack(destroy = false): void {
