@@ -223,7 +223,8 @@ describeWith("postgres")("commits of a postgresStore", () => {
   it("should not say that it was rolled back where the connection is lost amid COMMIT", async () => {
     const clock = new TestClock();
     let stoodStillMs = 0;
-    const stopped: Clock = { ...clock, monotonic: () => clock.monotonic() + stoodStillMs };
+    const { now, setTimer } = clock;
+    const stopped: Clock = { now, setTimer, monotonic: () => clock.monotonic() + stoodStillMs };
     const { schema, claim, commit, insert } = await prepared(stopped);
     await schemas.query(`
       CREATE FUNCTION ${schema}.dies() RETURNS trigger LANGUAGE plpgsql AS $$
