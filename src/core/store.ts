@@ -430,8 +430,10 @@ export interface Store<Tx = never> {
 
   /**
    * Only on shared stores, where a configured rate holds over all processes: takes up to `wanted` permits to start a
-   * request. In no span of `perMs`, by the store's own time, are more than `requests` of them given out; one that was
-   * given is not taken back. Concurrent callers share fairly enough that none starves. Changes no counter.
+   * request. A permit counts from when it is given, for `perMs` of the budget with which it was asked for, by the store's
+   * own time, and is not taken back; never are more given than leave `requests` of them counting. So no span of `perMs`
+   * has more than `requests`, wherever it begins; and one who uses permits late asks with a longer `perMs` than others,
+   * and is waited for by them. Concurrent callers share fairly enough that none starves. Changes no counter.
    */
   takePermits?(budget: RateBudget, wanted: number): Promise<PermitGrant>;
 

@@ -14,6 +14,8 @@ import type { ConnectionState, Prepared, Shared } from "./connection.ts";
 import { type Answer, exchange, isRedirect, isTrueupError, named, provesUnsent } from "./exchange.ts";
 import { DEFAULT_HEADERS, mergeHeaders, serverDate } from "./headers.ts";
 import { type ApiBase, parseBase, redirectTarget, resolveTarget, type Target } from "./path.ts";
+import { PermitSpent } from "./limiter.ts";
+import type { Permit } from "./rate-gate.ts";
 import { pauseOf, retryAfterMs } from "./rate-headers.ts";
 import { decode } from "./response-body.ts";
 import { Repeatable } from "./retries.ts";
@@ -120,14 +122,9 @@ export class Attempt {
       signal: call.signal,
       name: this.#name(target),
     };
-    const observed = async (): Promise<Answer> => {
+    const observed = async (permit?: Permit): Promise<Answer> => {
       const beganAt = shared.clock.monotonic();
-      let status = 0;
-      try {
-        const answer = await exchange(dispatcher, shared.clock, request);
-        status = answer.status;
-        return answer;
-      } finally {
+      const ended = (status: number) =>
         shared.hooks.emit("api.response", {
           provider: state.provider,
           connection: state.id,
@@ -137,6 +134,13 @@ export class Attempt {
           notModified: conditional && status === 304,
           durationMs: shared.clock.monotonic() - beganAt,
         });
+      try {
+        const answer = await exchange(dispatcher, shared.clock, { ...request, mayLeave: permit?.leave });
+        ended(answer.status);
+        return answer;
+      } catch (error) {
+        if (!(error instanceof PermitSpent)) ended(0); // else it has not begun
+        throw error;
       }
     };
     try {

@@ -8,7 +8,9 @@ import type { Dispatcher } from "undici";
 import type { Headers } from "../core/api.ts";
 import type { Clock } from "../core/clock.ts";
 import { TrueupError } from "../core/errors.ts";
+import { watched } from "./dispatcher.ts";
 import { plainHeaders } from "./headers.ts";
+import { PermitSpent } from "./limiter.ts";
 import type { Target } from "./path.ts";
 import { collect, uncompress } from "./response-body.ts";
 
@@ -22,6 +24,8 @@ export interface Exchange {
   /** Of the body as sent, and again of the body uncompressed. */
   readonly maxBodyBytes: number;
   readonly signal: AbortSignal;
+  /** Asked right before the first byte is written; `false`: it is not. */
+  readonly mayLeave?: (() => boolean) | undefined;
   /** What the request is called in messages: provider, method and path, nothing secret. */
   readonly name: string;
 }
@@ -38,7 +42,7 @@ export interface Answer {
 /**
  * Performs one exchange. Redirects are answers like any other.
  * @throws the signal's reason as soon as it aborts; TrueupError `API_TIMEOUT`, `NETWORK`, `OPTION_INVALID` for a header
- *   that HTTP forbids, `STOPPED` when the dispatcher is closed
+ *   that HTTP forbids, `STOPPED` when the dispatcher is closed; PermitSpent where it may not leave
  */
 export function exchange(dispatcher: Dispatcher, clock: Clock, request: Exchange): Promise<Answer> {
   return new Promise((resolve, reject) => {
@@ -66,7 +70,14 @@ export function exchange(dispatcher: Dispatcher, clock: Clock, request: Exchange
 }
 
 async function perform(dispatcher: Dispatcher, request: Exchange, signal: AbortSignal): Promise<Answer> {
-  const response = await dispatcher.request({
+  const { mayLeave } = request;
+  const leaving =
+    mayLeave &&
+    (() => {
+      if (!mayLeave()) throw new PermitSpent();
+    });
+  const response = await (leaving === undefined ? dispatcher : watched(dispatcher)).request({
+    opaque: leaving,
     origin: request.target.origin,
     path: request.target.wirePath,
     method: request.method,
@@ -117,6 +128,7 @@ export function provesUnsent(error: TrueupError): boolean {
 }
 
 function failure(request: Exchange, error: unknown): Error {
+  if (error instanceof PermitSpent) return error;
   const code = codeOf(error);
   if (code === "UND_ERR_CLOSED" || code === "UND_ERR_DESTROYED") {
     return new TrueupError("STOPPED", `${request.name}: the API client is closed`);

@@ -8,7 +8,7 @@ import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import type { Clock } from "../core/clock.ts";
 import { TrueupError } from "../core/errors.ts";
 import type { RateLimit } from "../core/provider.ts";
-import { type Gate, RateGate } from "./rate-gate.ts";
+import { type Gate, type Permit, RateGate } from "./rate-gate.ts";
 import { SharedGate, type TakePermits } from "./shared-gate.ts";
 
 /** Whose work a call is: `live` for what an event asked for, `repair` for reconciliation. */
@@ -21,13 +21,19 @@ export interface RunOptions {
   readonly lane?: Lane | undefined;
 }
 
+/** Thrown by a call whose request may not leave with the permit that it has. It gets its next turn before others. */
+export class PermitSpent extends Error {}
+
+/** A call, told of its permit where there is a configured rate. One that knows when its request leaves asks it then. */
+export type Call<T> = (permit?: Permit) => Promise<T>;
+
 /** Lets calls through as a connection's budget allows. */
 export interface Limiter {
   /**
-   * Runs a call in its turn.
+   * Runs a call in its turn, and again where it throws {@link PermitSpent}.
    * @throws what the call throws; the signal's reason; TrueupError `STOPPED` when the limiter closes first
    */
-  run<T>(call: () => Promise<T>, options: RunOptions): Promise<T>;
+  run<T>(call: Call<T>, options: RunOptions): Promise<T>;
   /**
    * As {@link run}, for calls that may come back for more: what they run under the same limiter uses their place, since
    * they would otherwise wait for it for ever.
@@ -54,7 +60,7 @@ export function createLimiter(options: LimiterOptions): Limiter {
 }
 
 interface Waiter {
-  start(): Promise<void>;
+  start(permit: Permit | undefined): Promise<void>;
   refuse(error: Error): void;
 }
 
@@ -72,6 +78,8 @@ class CallLimiter implements Limiter {
   readonly #saturation: number;
   readonly #gate: Gate | undefined;
   readonly #lanes: Readonly<Record<Lane, Set<Waiter>>> = { live: new Set(), repair: new Set() };
+  /** Those that had their turn, and could not use it. */
+  readonly #again = new Set<Waiter>();
   #running = 0;
   /** Permits that the gate was asked for. */
   #asked = 0;
@@ -94,7 +102,7 @@ class CallLimiter implements Limiter {
     }
   }
 
-  async run<T>(call: () => Promise<T>, options: RunOptions): Promise<T> {
+  async run<T>(call: Call<T>, options: RunOptions): Promise<T> {
     const place = places.getStore();
     if (place?.limiter !== this) return this.#admit(call, options);
     // The outer call lends its place while at least one inner call wants it.
@@ -124,17 +132,17 @@ class CallLimiter implements Limiter {
     if (this.#closed) return;
     this.#closed = true;
     this.#gate?.close();
-    for (const lane of Object.values(this.#lanes)) {
-      for (const waiter of lane) waiter.refuse(closed());
-      lane.clear();
+    for (const queue of [this.#again, ...Object.values(this.#lanes)]) {
+      for (const waiter of queue) waiter.refuse(closed());
+      queue.clear();
     }
   }
 
   get #waiting(): number {
-    return this.#lanes.live.size + this.#lanes.repair.size;
+    return this.#again.size + this.#lanes.live.size + this.#lanes.repair.size;
   }
 
-  async #admit<T>(call: () => Promise<T>, options: RunOptions): Promise<T> {
+  async #admit<T>(call: Call<T>, options: RunOptions): Promise<T> {
     options.signal.throwIfAborted();
     if (this.#closed) throw closed();
     if (this.#gate !== undefined || this.#waiting > 0 || this.#running >= this.#concurrent) {
@@ -149,27 +157,39 @@ class CallLimiter implements Limiter {
     }
   }
 
-  #queue<T>(call: () => Promise<T>, { signal, lane = "live" }: RunOptions): Promise<T> {
+  #queue<T>(call: Call<T>, { signal, lane = "live" }: RunOptions): Promise<T> {
     return new Promise((resolve, reject) => {
-      const queue = this.#lanes[lane];
+      let queue = this.#lanes[lane];
       const onAbort = () => {
         queue.delete(waiter);
         reject(signal.reason as Error);
       };
+      const wait = () => {
+        signal.addEventListener("abort", onAbort, { once: true });
+        queue.add(waiter);
+      };
       const waiter: Waiter = {
-        start: async () => {
+        start: async (permit) => {
           signal.removeEventListener("abort", onAbort);
-          const running = (async () => call())();
-          resolve(running);
-          await running.catch(() => {});
+          const running = (async () => call(permit))();
+          const spent = await running.then(
+            () => false,
+            (error: unknown) => error instanceof PermitSpent,
+          );
+          if (!spent) resolve(running);
+          else if (signal.aborted) reject(signal.reason as Error);
+          else if (this.#closed) reject(closed());
+          else {
+            queue = this.#again;
+            wait();
+          }
         },
         refuse: (error) => {
           signal.removeEventListener("abort", onAbort);
           reject(error);
         },
       };
-      signal.addEventListener("abort", onAbort, { once: true });
-      queue.add(waiter);
+      wait();
       this.#pump();
     });
   }
@@ -178,7 +198,7 @@ class CallLimiter implements Limiter {
     const gate = this.#gate;
     let startable = Math.min(this.#waiting, this.#concurrent - this.#running) - this.#asked;
     if (gate === undefined) {
-      for (; startable > 0; startable -= 1) void this.#startNext();
+      for (; startable > 0; startable -= 1) void this.#startNext(undefined);
       return;
     }
     while (startable > 0) {
@@ -201,8 +221,8 @@ class CallLimiter implements Limiter {
     let unused = count;
     while (unused > 0 && this.#waiting > 0 && this.#running < this.#concurrent) {
       unused -= 1;
-      const start = gate.start();
-      void this.#startNext().finally(() => gate.seen(start));
+      const permit = gate.start();
+      void this.#startNext(permit).finally(() => permit.seen());
     }
     gate.giveBack(unused);
     this.#pump();
@@ -211,24 +231,24 @@ class CallLimiter implements Limiter {
   /** No permits can be had: so many of those who wait for them are told. */
   #refused(count: number, error: Error): void {
     this.#asked -= count;
-    for (let left = count; left > 0 && this.#waiting > 0; left -= 1) {
-      const queue = this.#lanes[this.#nextLane()];
-      const [waiter] = queue;
-      if (waiter === undefined) break;
-      queue.delete(waiter);
-      waiter.refuse(error);
-    }
+    for (let left = count; left > 0 && this.#waiting > 0; left -= 1) this.#next()?.refuse(error);
     this.#pump();
   }
 
-  async #startNext(): Promise<void> {
-    const queue = this.#lanes[this.#nextLane()];
-    const [waiter] = queue;
+  async #startNext(permit: Permit | undefined): Promise<void> {
+    const waiter = this.#next();
     if (waiter === undefined) return;
-    queue.delete(waiter);
     this.#running += 1;
-    await waiter.start();
+    await waiter.start(permit);
     this.#left();
+  }
+
+  /** Whoever is first, who waits no longer. */
+  #next(): Waiter | undefined {
+    const queue = this.#again.size > 0 ? this.#again : this.#lanes[this.#nextLane()];
+    const [waiter] = queue;
+    if (waiter !== undefined) queue.delete(waiter);
+    return waiter;
   }
 
   #left(): void {

@@ -6,12 +6,23 @@
 
 import Bottleneck from "bottleneck";
 import type { Clock } from "../core/clock.ts";
-import { SlidingWindow, type Start } from "./sliding-window.ts";
+import { SlidingWindow } from "./sliding-window.ts";
 
 /** Bottleneck starts some 350 jobs a second, whatever they are; permits are taken in blocks to stay well below. */
 const JOBS_PER_SECOND = 100;
 /** Telling it of permits that came back costs about as much as a job, so that is not done more often than this. */
 const REFILL_MS = 5;
+
+/** A permit in use, by one call. */
+export interface Permit {
+  /**
+   * The request is about to leave.
+   * @returns false where the permit cannot be used any more, or has been: then it must not leave without another
+   */
+  readonly leave: () => boolean;
+  /** The request is answered, or has failed. */
+  readonly seen: () => void;
+}
 
 /** Who lets calls start under a configured rate. */
 export interface Gate {
@@ -24,10 +35,8 @@ export interface Gate {
    * of those that cannot come. Neither is called after {@link close}.
    */
   take(count: number, granted: (count: number) => void, failed: (count: number, error: Error) => void): void;
-  /** Uses one permit now. */
-  start(): Start | undefined;
-  /** The request that used the permit is answered. */
-  seen(start: Start | undefined): void;
+  /** Uses one permit now; to be called within `granted`. */
+  start(): Permit;
   /** Takes permits back that nothing was started with. */
   giveBack(count: number): void;
   /** Whether forgetting this gate forgets nothing. */
@@ -82,13 +91,15 @@ export class RateGate implements Gate {
       .catch(() => {});
   }
 
-  start(): Start {
-    return this.#window.start(this.#clock.monotonic());
-  }
-
-  seen(start: Start): void {
-    this.#window.seen(start, this.#clock.monotonic());
-    this.#rearm();
+  start(): Permit {
+    const start = this.#window.start(this.#clock.monotonic());
+    return {
+      leave: () => this.#window.leave(start, this.#clock.monotonic()),
+      seen: () => {
+        this.#window.seen(start, this.#clock.monotonic());
+        this.#rearm();
+      },
+    };
   }
 
   giveBack(count: number): void {

@@ -7,7 +7,7 @@
 import type { Clock } from "../core/clock.ts";
 import { RetryLaterError } from "../core/errors.ts";
 import type { PermitGrant } from "../core/store.ts";
-import type { Gate } from "./rate-gate.ts";
+import type { Gate, Permit } from "./rate-gate.ts";
 
 /** Asks for permits to start requests, of which no more are given out than the rate says, to whomever. */
 export type TakePermits = (
@@ -16,13 +16,20 @@ export type TakePermits = (
 ) => Promise<PermitGrant>;
 
 /**
- * A permit counts from when it is given, and the provider counts from when it sees the request. The store's window is
- * longer by this share of it, and a permit that took longer to come is not used: so no window of the provider's holds
- * more, as long as requests take about equally long on their way.
+ * A permit counts from when the store gives it, and what it is for leaves later: when the answer is here, and a
+ * connection, and this process has time. So a permit is used within so much of being asked for or not at all, and the
+ * store counts it for so much longer: whichever moment of the time it had a request left at, the permit still counts
+ * one window later. So no window has more requests leave than the rate says, over all processes.
+ *
+ * What that costs of the rate is as little as the delays that are met allow, and at least this share of the window.
  */
 const LATE_SHARE = 0.05;
 const LATE_MS = 1_000;
 const MOST_LATE_MS = 10_000;
+/** How fast delays are forgotten that are met no more: by so much with each that is shorter. */
+const FORGETTING = 0.9;
+/** Stores count in whole milliseconds. */
+const TICK_MS = 1;
 
 /** While the store cannot be asked, no request starts: the rate is not for one process to judge. */
 const RETRY_MS = 1_000;
@@ -38,10 +45,15 @@ export class SharedGate implements Gate {
   readonly block = 1;
   readonly #requests: number;
   readonly #perMs: number;
+  readonly #leastLateMs: number;
+  /** How long permits may be used that are asked for now. */
   #lateMs: number;
   readonly #takePermits: TakePermits;
   readonly #clock: Clock;
   #wanted: Wanted[] = [];
+  /** When those that are being handed on were asked for, and how long they may be used. */
+  #askedAt = 0;
+  #usableMs = 0;
   #asking = false;
   #cancelTimer: (() => void) | undefined;
   #closed = false;
@@ -49,7 +61,8 @@ export class SharedGate implements Gate {
   constructor(requests: number, perMs: number, takePermits: TakePermits, clock: Clock) {
     this.#requests = requests;
     this.#perMs = perMs;
-    this.#lateMs = Math.min(perMs * LATE_SHARE, LATE_MS);
+    this.#leastLateMs = Math.min(perMs * LATE_SHARE, LATE_MS);
+    this.#lateMs = this.#leastLateMs;
     this.#takePermits = takePermits;
     this.#clock = clock;
   }
@@ -63,9 +76,18 @@ export class SharedGate implements Gate {
     this.#ask();
   }
 
-  start(): undefined {}
-
-  seen(): void {}
+  start(): Permit {
+    const [askedAt, usableMs] = [this.#askedAt, this.#usableMs];
+    let used = false;
+    return {
+      leave: () => {
+        const usable = !used && this.#metDelay(askedAt) <= usableMs;
+        used = true;
+        return usable;
+      },
+      seen() {},
+    };
+  }
 
   /** What was taken from the store is not taken back: it counts as used. */
   giveBack(): void {}
@@ -102,16 +124,13 @@ export class SharedGate implements Gate {
     await new Promise<void>((resolve) => void setImmediate(resolve));
     const count = this.#wanted.reduce((sum, one) => sum + one.count, 0);
     const askedAt = this.#clock.monotonic();
-    const budget = { requests: this.#requests, perMs: Math.ceil(this.#perMs + this.#lateMs) };
+    const usableMs = this.#lateMs;
+    const budget = { requests: this.#requests, perMs: Math.ceil(this.#perMs + usableMs) + TICK_MS };
     try {
       const { permits, retryInMs } = await this.#takePermits(budget, count);
       if (this.#closed) return 0;
-      const tookMs = this.#clock.monotonic() - askedAt;
-      if (tookMs > this.#lateMs) {
-        // Too old to be used. The store may stay as slow as this; then the window has to be longer by so much.
-        this.#lateMs = Math.min(2 * tookMs, MOST_LATE_MS);
-        return 0;
-      }
+      if (this.#metDelay(askedAt) > usableMs) return 0;
+      [this.#askedAt, this.#usableMs] = [askedAt, usableMs];
       this.#deliver(permits);
       return retryInMs;
     } catch (cause) {
@@ -121,6 +140,14 @@ export class SharedGate implements Gate {
       for (const one of wanted) one.failed(one.count, new RetryLaterError(RETRY_MS, message, { cause }));
       return 0;
     }
+  }
+
+  /** How long permits have been on their way; those that are asked for next may be so for longer. */
+  #metDelay(askedAt: number): number {
+    const delayMs = this.#clock.monotonic() - askedAt;
+    const lateMs = Math.max(this.#leastLateMs, 2 * delayMs, FORGETTING * this.#lateMs);
+    this.#lateMs = Math.min(lateMs, MOST_LATE_MS);
+    return delayMs;
   }
 
   #deliver(permits: number): void {

@@ -8,6 +8,7 @@
 export interface Start {
   /** By when the provider must have seen it, on the clock that the window is asked with. */
   seenBy: number;
+  state: "waiting" | "left" | "returned";
   next: Start | undefined;
 }
 
@@ -42,11 +43,23 @@ export class SlidingWindow {
   }
 
   start(now: number): Start {
-    const start: Start = { seenBy: now + this.#lateMs, next: undefined };
+    const start: Start = { seenBy: now + this.#lateMs, state: "waiting", next: undefined };
     if (this.#newest === undefined) this.#oldest = start;
     else this.#newest.next = start;
     this.#newest = start;
     return start;
+  }
+
+  /**
+   * The request is about to leave: what it has waited for since its start, a connection say, is time that the provider
+   * knows nothing of.
+   * @returns false where its permit is not there for it: it has come back, or let a request leave before
+   */
+  leave(start: Start, now: number): boolean {
+    if (start.state !== "waiting") return false;
+    start.state = "left";
+    start.seenBy = now + this.#lateMs;
+    return true;
   }
 
   /** The request is answered, or has failed. */
@@ -59,6 +72,7 @@ export class SlidingWindow {
     let count = 0;
     for (let at = this.nextReturn(); at !== undefined && at <= now; at = this.nextReturn()) {
       this.#lastReturn = at;
+      if (this.#oldest !== undefined) this.#oldest.state = "returned";
       this.#oldest = this.#oldest?.next;
       count += 1;
     }

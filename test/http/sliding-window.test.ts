@@ -71,4 +71,71 @@ describe("a sliding window", () => {
     expect(window.returned(1_000)).toBe(1);
     expect(window.returned(1e9)).toBe(0);
   });
+
+  test("should let a permit be used once, and only while it is out", () => {
+    const window = new SlidingWindow(5, 1_000);
+    const early = window.start(0);
+    expect(window.leave(early, 1_000)).toBe(true); // it waited for a connection
+    expect(window.leave(early, 1_000)).toBe(false);
+    expect(window.returned(1_999)).toBe(0);
+    expect(window.returned(2_050)).toBe(1);
+    const late = window.start(3_000);
+    expect(window.returned(4_050)).toBe(1);
+    expect(window.leave(late, 4_050)).toBe(false);
+  });
+
+  test("should never have more leave in any window, whatever they wait for", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 8 }),
+        // Of each request: how long after the last it is wanted, how long until it could leave, and is answered then.
+        fc.array(fc.tuple(fc.nat(400), fc.nat(2_500), fc.nat(400)), { minLength: 1, maxLength: 60 }),
+        (requests, wanted) => {
+          const windowMs = 1_000;
+          const window = new SlidingWindow(requests, windowMs);
+          const later: { at: number; tell: () => void }[] = [];
+          const departures: number[] = [];
+          let now = 0;
+          let permits = requests;
+          const passTo = (at: number) => {
+            for (
+              let due = later.filter((one) => one.at <= at);
+              due.length > 0;
+              due = later.filter((one) => one.at <= at)
+            ) {
+              const [first] = due.toSorted((a, b) => a.at - b.at);
+              later.splice(later.indexOf(first!), 1);
+              now = Math.max(now, first!.at);
+              permits += window.returned(now);
+              first!.tell();
+            }
+            now = Math.max(now, at);
+            permits += window.returned(now);
+          };
+          for (const [gap, waits, answered] of wanted) {
+            passTo(now + gap);
+            const waitForPermit = () => permits === 0;
+            while (waitForPermit()) passTo(window.nextReturn() ?? Number.NaN);
+            permits -= 1;
+            const start = window.start(now);
+            const leavesAt = now + waits;
+            later.push({
+              at: leavesAt,
+              tell: () => {
+                if (!window.leave(start, leavesAt)) return;
+                departures.push(leavesAt);
+                later.push({ at: leavesAt + answered, tell: () => window.seen(start, leavesAt + answered) });
+              },
+            });
+          }
+          passTo(now + 10_000);
+          for (const from of departures) {
+            const within = departures.filter((at) => at >= from && at < from + windowMs);
+            expect(within.length).toBeLessThanOrEqual(requests);
+          }
+        },
+      ),
+      { numRuns: 1_000 },
+    );
+  });
 });

@@ -424,4 +424,70 @@ export const mutants: readonly Mutant[] = [
       ],
     ],
   ),
+  ...guardsOf(
+    "http/shared-gate.ts",
+    ["http/shared-gate"],
+    [
+      [
+        "a permit is used however late",
+        `!used && this.#metDelay(askedAt) <= usableMs;`,
+        `!used && this.#metDelay(askedAt) >= 0;`,
+        "I10",
+      ],
+      ["a permit counts for one window", `Math.ceil(this.#perMs + usableMs) + TICK_MS`, `this.#perMs`, "I10"],
+      [
+        "permits that were long on their way are handed on",
+        `      if (this.#metDelay(askedAt) > usableMs) return 0;
+`,
+        `      this.#metDelay(askedAt);
+`,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "http/sliding-window.ts",
+    ["http/sliding-window", "http/shared-gate"],
+    [
+      [
+        "a permit comes back before its request has left for long enough",
+        `    start.seenBy = now + this.#lateMs;
+    return true;`,
+        `    return true;`,
+        "I10",
+      ],
+      [
+        "a permit that came back is used",
+        `    if (start.state !== "waiting") return false;
+`,
+        ``,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "http/exchange.ts",
+    ["http/shared-gate"],
+    [
+      [
+        "a request leaves without its permit",
+        `if (!mayLeave()) throw new PermitSpent();`,
+        `mayLeave();`,
+        "I10",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "stores/postgres/transaction.ts",
+    ["stores/postgres-connections"],
+    [
+      [
+        "a commit that lost its transaction settles",
+        `    connection.requireTransaction();
+`,
+        ``,
+        "I3",
+      ],
+    ],
+  ),
 ];

@@ -36,7 +36,8 @@ export class TreeCopy {
     cpSync(root + file, join(this.#path, file));
   }
 
-  async test(files: readonly string[]): Promise<TestRun> {
+  /** @param hungAfterMs after which the tests are taken to wait for ever */
+  async test(files: readonly string[], hungAfterMs = HUNG_AFTER_MS): Promise<TestRun> {
     const began = performance.now();
     const output = join(this.#path, "report.json");
     rmSync(output, { force: true });
@@ -57,7 +58,7 @@ export class TreeCopy {
     const watch = setTimeout(() => {
       hung = true;
       this.#end();
-    }, HUNG_AFTER_MS);
+    }, hungAfterMs);
     const [code] = (await once(child, "close")) as [number | null];
     this.#end = () => {};
     clearTimeout(watch);

@@ -8,7 +8,7 @@ import { Pool } from "pg";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import type { PgTx } from "trueup/postgres";
 import { TestClock } from "trueup/testing";
-import { systemClock } from "../../src/core/clock.ts";
+import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { Claim, WorkSession } from "../../src/core/store.ts";
 import { describeWith } from "../services.ts";
 import { openStore, Schemas } from "./postgres-fixture.ts";
@@ -28,7 +28,7 @@ describeWith("postgres")("commits of a postgresStore", () => {
 
   afterAll(() => schemas.end());
 
-  async function prepared(clock = systemClock) {
+  async function prepared(clock: Clock = systemClock) {
     const schema = schemas.name();
     const store = await openStore({ pool: schemas.pool, schema }, clock);
     await schemas.query(`CREATE TABLE ${schema}.line (text text PRIMARY KEY)`);
@@ -165,6 +165,10 @@ describeWith("postgres")("commits of a postgresStore", () => {
       "ABORT",
       "START TRANSACTION",
       ";COMMIT",
+      "SELECT 1; COMMIT",
+      "SELECT 1 AS a$$; COMMIT; SELECT 1 AS b$$",
+      "SELECT 'a;b', \"c;d\", $$e;f$$, $x$;$$;$x$; /* ; */ -- ;\n ;ROLLBACK",
+      "SELECT E'\\';'; COMMIT; SELECT '",
     ];
     await commit(
       [doneWith(claim)],
@@ -175,6 +179,7 @@ describeWith("postgres")("commits of a postgresStore", () => {
             (error: unknown) => (error as { code: unknown }).code,
           );
         await tx.query(`${"/* x */".repeat(100)} (SELECT 1)`); // and look at what begins with no word in no long time
+        await tx.query("SELECT ';COMMIT', $$; COMMIT$$; SELECT 1 AS commit /* ; COMMIT */; -- ; COMMIT");
         await tx.query("SAVEPOINT mine");
         await tx.query(insert, ["undone"]);
         await tx.query("ROLLBACK TO SAVEPOINT mine");
@@ -184,6 +189,71 @@ describeWith("postgres")("commits of a postgresStore", () => {
     );
     expect(tried).toEqual(Object.fromEntries(statements.map((text) => [text, "OPTION_INVALID"])));
     expect(await lines()).toEqual(["kept"]);
+  });
+
+  it("should say that it took too long, whatever the driver says, where the server ended it meanwhile", async () => {
+    const clock = new TestClock();
+    let stoodStillMs = 0;
+    const stopped: Clock = {
+      now: clock.now,
+      monotonic: () => clock.monotonic() + stoodStillMs,
+      setTimer: () => () => {}, // one that is not heard before the connection's end is
+    };
+    const { claim, commit, insert, lines } = await prepared(stopped);
+    const ended: unknown[] = [];
+    const late = commit(
+      [doneWith(claim)],
+      async (tx) => {
+        const { rows } = await tx.query<{ pid: number }>("SELECT pg_backend_pid() AS pid");
+        await tx.query(insert, ["a"]);
+        stoodStillMs = TIMEOUT_MS + 1;
+        await schemas.query("SELECT pg_terminate_backend($1)", [rows[0]!.pid]);
+        while (ended.length < 2) await tx.query(insert, ["b"]).catch((error: unknown) => ended.push(error));
+        throw ended[1];
+      },
+      { timeoutMs: TIMEOUT_MS },
+    );
+    await expect(late).rejects.toMatchObject({ code: "COMMIT_TIMEOUT", cause: { code: "57P01" } });
+    expect(ended).toMatchObject([{ code: "STORE_FAILED" }, { code: "STORE_FAILED" }]);
+    expect(await lines()).toEqual([]);
+    stoodStillMs = 0;
+    expect(await commit([doneWith(claim)], () => {}, { timeoutMs: TIMEOUT_MS })).toEqual(["settled"]);
+  });
+
+  it("should not say that it was rolled back where the connection is lost amid COMMIT", async () => {
+    const clock = new TestClock();
+    let stoodStillMs = 0;
+    const { now, setTimer } = clock;
+    const stopped: Clock = { now, setTimer, monotonic: () => clock.monotonic() + stoodStillMs };
+    const { schema, claim, commit, insert } = await prepared(stopped);
+    await schemas.query(`
+      CREATE FUNCTION ${schema}.dies() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(60); RETURN NULL; END $$;
+      CREATE CONSTRAINT TRIGGER dies AFTER INSERT ON ${schema}.line DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION ${schema}.dies()`);
+    const lost = commit(
+      [doneWith(claim)],
+      async (tx) => {
+        await tx.query(insert, ["a"]);
+        setImmediate(() => (stoodStillMs = TIMEOUT_MS + 1)); // once the callback has ended in time
+      },
+      { timeoutMs: TIMEOUT_MS },
+    );
+    await expect(lost).rejects.toMatchObject({ code: "STORE_FAILED", cause: { code: "57P01" } });
+  });
+
+  it("should reject where a statement ended the transaction that was not seen to do so", async () => {
+    const { claim, commit, insert } = await prepared();
+    const ended = commit(
+      [doneWith(claim)],
+      async (tx) => {
+        await tx.query(insert, ["a"]);
+        await tx.query("SET LOCAL standard_conforming_strings = off"); // a quote ends elsewhere then
+        await tx.query("SELECT 'a\\'';COMMIT;--'");
+      },
+      { timeoutMs: TIMEOUT_MS },
+    );
+    await expect(ended).rejects.toMatchObject({ code: "STORE_FAILED" });
   });
 
   it("should reject, and work on, when its connection is cut in the middle of a statement", async () => {
@@ -196,7 +266,7 @@ describeWith("postgres")("commits of a postgresStore", () => {
       },
       { timeoutMs: TIMEOUT_MS },
     );
-    await expect(cut).rejects.toMatchObject({ code: "57P01" });
+    await expect(cut).rejects.toMatchObject({ code: "STORE_FAILED", cause: { code: "57P01" } });
     expect(await lines()).toEqual([]);
     expect((await store.lookup(SCOPE, ["a"]))[0]?.pending).toBe(true);
     expect(await commit([doneWith(claim)], () => {}, { timeoutMs: TIMEOUT_MS })).toEqual(["settled"]);

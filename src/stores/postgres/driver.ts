@@ -31,6 +31,8 @@ export interface PgTx {
 export interface PgPoolClient {
   query(statement: any, values?: any): Promise<any>; // oxlint-disable-line typescript/no-explicit-any -- any of its overloads
   release(destroy?: boolean): void;
+  /** `"I"`: in no transaction. */
+  getTransactionStatus?(): string | null;
   on(event: "error", listener: (error: Error) => void): unknown;
   removeListener(event: "error", listener: (error: Error) => void): unknown;
 }

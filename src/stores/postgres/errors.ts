@@ -24,6 +24,17 @@ export function isBroken(error: unknown): boolean {
   return severity !== "ERROR";
 }
 
+/** Whether the server says that with this error the connection is over. */
+export function endsConnection(error: unknown): boolean {
+  const { severity } = (error ?? {}) as { severity?: unknown };
+  return severity === "FATAL" || severity === "PANIC";
+}
+
+/** Whether the server has ended a transaction in which nothing happened for too long. */
+export function isIdleTimeout(error: unknown): boolean {
+  return sqlState(error) === "25P03";
+}
+
 /** Errors of our own pass through. No message of the driver's has the password, nor does one of these have the URL. */
 export function storeError(cause: unknown, schema: string): TrueupError {
   if (cause instanceof TrueupError) return cause as TrueupError;

@@ -9,11 +9,13 @@
  */
 
 import type { Clock, Random } from "../../core/clock.ts";
-import { invalidOption, RetryLaterError, TrueupError } from "../../core/errors.ts";
+import { commitTimeout, inCommitTime } from "../../core/commit-time.ts";
+import { RetryLaterError, TrueupError } from "../../core/errors.ts";
 import type { Settlement, SettleOutcome } from "../../core/store.ts";
 import type { Database, Row } from "./database.ts";
-import type { PgPoolClient, PgStatement, PgTx } from "./driver.ts";
-import { isBroken, isConflict, storeError } from "./errors.ts";
+import type { PgPoolClient, PgTx } from "./driver.ts";
+import { endsConnection, isBroken, isConflict, isIdleTimeout, storeError } from "./errors.ts";
+import { type RunStatement, UserTransaction } from "./tx.ts";
 
 /** The longest delay before work is tried again whose transaction was in another's way. */
 const CONFLICT_DELAY_MS = 500;
@@ -29,8 +31,9 @@ interface TransactionOptions {
 }
 
 /**
- * @throws TrueupError `LEASE_LOST`, `COMMIT_TIMEOUT`; RetryLaterError where the transaction was in another's way; what
- *   `write` threw. Nothing is written then.
+ * @throws TrueupError `LEASE_LOST`, `COMMIT_TIMEOUT` (also where the server has ended the transaction of a process that
+ *   stood still), `STORE_FAILED`; RetryLaterError where the transaction was in another's way; what `write` threw. Nothing
+ *   is written then.
  */
 export async function inTransaction(
   { database, clock, random, timeoutMs }: TransactionOptions,
@@ -39,23 +42,32 @@ export async function inTransaction(
   settle: (call: (values: unknown[]) => Promise<Row[]>) => Promise<SettleOutcome[]>,
 ): Promise<SettleOutcome[]> {
   const connection = await Connection.take(database);
+  const beganAt = clock.monotonic();
+  let committing = false;
   try {
     const live = await connection.liveLeases(settlements);
     if (!live.includes(true)) throw leaseLost();
     const idleMs = Math.ceil(timeoutMs + GRACE_MS);
     await connection.run(`BEGIN; SET LOCAL idle_in_transaction_session_timeout = ${idleMs}`);
-    const transaction = new UserTransaction(connection.client);
+    const transaction = new UserTransaction(connection.runStatement);
     try {
-      await inTime(clock, () => write(transaction.handle, live), timeoutMs);
+      await inCommitTime(clock, timeoutMs, () => write(transaction.handle, live));
     } finally {
       transaction.revoke();
     }
+    connection.requireTransaction();
     const outcomes = await settle((values) => connection.call("settle", values));
     if (outcomes.some((outcome, i) => outcome === "lost" && live[i])) throw leaseLost();
+    committing = connection.lostBy === undefined;
     await connection.run("COMMIT");
     connection.giveBack();
     return outcomes;
-  } catch (error) {
+  } catch (thrown) {
+    const { lostBy } = connection;
+    // Where COMMIT was sent, nobody can say that it was rolled back, unless the server has said so before.
+    const rolledBack = lostBy !== undefined && (!committing || isIdleTimeout(lostBy));
+    const tooLate = rolledBack && clock.monotonic() - beganAt > timeoutMs;
+    const error = tooLate ? commitTimeout(timeoutMs, lostBy) : thrown;
     await connection.rollBack(error);
     if (isConflict(error) || isConflict((error as Error | undefined)?.cause)) {
       const message = "the transaction was in another's way and was rolled back: the work is done again";
@@ -68,13 +80,15 @@ export async function inTransaction(
 /** A connection that is taken from the pool for one commit. */
 class Connection {
   readonly client: PgPoolClient;
+  /** Why the connection is gone, if it is. The statement that is under way may have another story. */
+  lostBy: unknown;
   readonly #database: Database;
   #taken = true;
 
   private constructor(client: PgPoolClient, database: Database) {
     this.client = client;
     this.#database = database;
-    client.on("error", ignore); // the statement under way tells of it
+    client.on("error", this.#lose);
   }
 
   static async take(database: Database): Promise<Connection> {
@@ -103,10 +117,30 @@ class Connection {
     await this.#ask(() => this.client.query(sql));
   }
 
+  /** What fails because of the user's own statement, they hear of as it is; the rest is the store's to tell. */
+  readonly runStatement: RunStatement = async (statement, values) => {
+    try {
+      return (await this.client.query(statement, values)) as unknown;
+    } catch (error) {
+      if (endsConnection(error)) this.#lose(error);
+      if (this.lostBy === undefined) throw error;
+      throw storeError(this.lostBy, this.#database.schema);
+    }
+  };
+
+  /** A statement that was not understood as one that ends the transaction may have ended it all the same. */
+  requireTransaction(): void {
+    if (this.client.getTransactionStatus?.() !== "I") return;
+    throw new TrueupError(
+      "STORE_FAILED",
+      "a statement of the commit ended the transaction: what was written before it stays, and the work is done again",
+    );
+  }
+
   giveBack(destroy = false): void {
     if (!this.#taken) return;
     this.#taken = false;
-    this.client.removeListener("error", ignore);
+    this.client.removeListener("error", this.#lose);
     if (destroy) this.client.on("error", ignore); // it may still complain while it ends
     this.client.release(destroy);
   }
@@ -115,7 +149,7 @@ class Connection {
   async rollBack(error: unknown): Promise<void> {
     const timedOut = error instanceof TrueupError && error.code === "COMMIT_TIMEOUT";
     const cause = error instanceof TrueupError && error.code === "STORE_FAILED" ? error.cause : undefined;
-    if (timedOut || (cause !== undefined && isBroken(cause))) {
+    if (timedOut || this.lostBy !== undefined || (cause !== undefined && isBroken(cause))) {
       this.giveBack(true);
       return;
     }
@@ -127,71 +161,18 @@ class Connection {
     }
   }
 
+  readonly #lose = (error: unknown): void => {
+    this.lostBy ??= error;
+  };
+
   async #ask<T>(run: () => Promise<T>): Promise<T> {
     try {
       return await run();
     } catch (error) {
-      throw storeError(error, this.#database.schema);
+      if (endsConnection(error)) this.#lose(error);
+      throw storeError(this.lostBy ?? error, this.#database.schema);
     }
   }
-}
-
-/** White space and both kinds of comments before a word. */
-const FIRST_WORD =
-  /^(?:[\s;]|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*(?:\*\/|$))*([A-Za-z]+)(?:\s+([A-Za-z]+))?/;
-
-const ENDS = new Set(["BEGIN", "START", "COMMIT", "END", "ABORT", "DISCARD"]);
-
-/** One callback's handle. */
-class UserTransaction {
-  readonly handle: PgTx;
-  #revoked = false;
-
-  constructor(client: PgPoolClient) {
-    this.handle = {
-      query: async (statement: string | PgStatement, values?: readonly unknown[]) => {
-        if (this.#revoked) {
-          throw new TrueupError(
-            "TX_REVOKED",
-            "the callback of commit has ended: its tx cannot be used any more",
-          );
-        }
-        refuseEscapes(typeof statement === "string" ? statement : statement.text);
-        return (await client.query(statement, values)) as never;
-      },
-    };
-  }
-
-  revoke(): void {
-    this.#revoked = true;
-  }
-}
-
-function refuseEscapes(sql: string): void {
-  const [, first = "", second = ""] = FIRST_WORD.exec(sql) ?? [];
-  const [word, next] = [first.toUpperCase(), second.toUpperCase()];
-  const toSavepoint = word === "ROLLBACK" && /\bTO\b/i.test(sql);
-  const ends = ENDS.has(word) || word === "ROLLBACK" || (word === "PREPARE" && next === "TRANSACTION");
-  if (!ends || toSavepoint) return;
-  throw invalidOption(`tx does not run ${word}: the engine begins and ends the transaction`);
-}
-
-/** Waits for the callback, but no longer than `timeoutMs`; one that blocks the thread is found out afterwards. */
-async function inTime(clock: Clock, run: () => void | Promise<void>, timeoutMs: number): Promise<void> {
-  const tooLong = () =>
-    new TrueupError(
-      "COMMIT_TIMEOUT",
-      `the callback of commit took longer than ${timeoutMs} ms and was rolled back`,
-    );
-  const start = clock.monotonic();
-  const running = run();
-  if (running !== undefined) {
-    await new Promise<void>((resolve, reject) => {
-      const cancel = clock.setTimer(() => reject(tooLong()), timeoutMs);
-      running.then(resolve, reject).finally(cancel);
-    });
-  }
-  if (clock.monotonic() - start > timeoutMs) throw tooLong();
 }
 
 function leaseLost(): TrueupError {

@@ -12,40 +12,52 @@ import { script } from "./script.ts";
 /**
  * Those who were given less than they wanted share what is free: one who asks for much leaves a part to each of them.
  *
- * EXTRA: the grants of the window, as `<when>:<permits given before it>:<and with it>`. EXTRA2: who waits, and since when.
+ * EXTRA: the grants that count, as `<when>:<until when it counts>:<permits given before it>:<and with it>`. One counts for
+ * the span with which it was given, and no less long than those before it. EXTRA2: who waits, and since when.
  */
 const take = script(String.raw`
 local caller, requests, perMs, wanted = argument(), number(), number(), number()
 evenWhenFull()
 
 local function grantAt(place)
-  local at, from, to = string.match(call('LINDEX', EXTRA, place) or '', '^(%d+):(%d+):(%d+)$')
-  return tonumber(at), tonumber(from), tonumber(to)
+  local line = call('LINDEX', EXTRA, place) or ''
+  local at, ends, from, to = string.match(line, '^(%d+):(%d+):(%d+):(%d+)$')
+  return tonumber(at), tonumber(ends), tonumber(from), tonumber(to)
 end
--- One that lies far ahead is of a clock that was set back since.
-local oldest, from = grantAt(0)
-while oldest and (oldest + perMs <= now or oldest > now + perMs) do
+local function give(ends, from, to)
+  call('RPUSH', EXTRA, format('%d:%d:%d:%d', now, ends, from, to))
+end
+
+local _, back, from = grantAt(0)
+while back and back <= now do
   call('LPOP', EXTRA)
-  oldest, from = grantAt(0)
+  _, back, from = grantAt(0)
 end
-local _, _, given = grantAt(-1)
-given, from = given or 0, from or given or 0
+local at, ends, _, given = grantAt(-1)
+given, from, ends = given or 0, from or given or 0, ends or 0
+-- A clock that was set back must not make what was given before count for longer than its span.
+if at and at > now + perMs then
+  back, ends = now + ends - at, now + ends - at
+  call('DEL', EXTRA)
+  give(ends, from, given)
+end
 
 call('ZREM', EXTRA2, caller)
 call('ZREMRANGEBYSCORE', EXTRA2, '-inf', now - perMs)
 local free = max(requests - (given - from), 0)
 local permits = min(wanted, math.ceil(free / (1 + call('ZCARD', EXTRA2))))
 if permits > 0 then
-  call('RPUSH', EXTRA, format('%d:%d:%d', now, given, given + permits))
-  oldest = oldest or now
+  ends = max(ends, now + perMs)
+  give(ends, given, given + permits)
+  back = back or ends
 end
 if permits < wanted then call('ZADD', EXTRA2, now, caller) end
 if ARGV[2] == 'server' then
-  call('PEXPIRE', EXTRA, perMs * 2)
+  call('PEXPIRE', EXTRA, max(ends - now, 0) + perMs)
   call('PEXPIRE', EXTRA2, perMs * 2)
 end
 if permits == wanted then return { permits, 0 } end
-return { permits, max(1, free > permits and floor(perMs / requests) or oldest + perMs - now) }
+return { permits, min(perMs, max(1, free > permits and floor(perMs / requests) or (back or now) - now)) }
 `);
 
 export class Permits {

@@ -6,6 +6,7 @@
 
 import type { DatabaseSync } from "node:sqlite";
 import type { Clock } from "../../core/clock.ts";
+import { inCommitTime } from "../../core/commit-time.ts";
 import { TrueupError } from "../../core/errors.ts";
 import type {
   Claim,
@@ -64,14 +65,14 @@ export class Session implements WorkSession<SqliteTx> {
     write: Write,
     options: { readonly timeoutMs: number },
   ): Promise<SettleOutcome[]> {
-    const { committer, db, leases, settler, statements } = this.#parts;
+    const { clock, committer, db, leases, settler, statements } = this.#parts;
     return committer.writeGuarded(async (turn) => {
       const live = settlements.map(({ claim }) => leases.in(turn).get(claim.key)?.fence === claim.fence);
       if (!live.includes(true))
         throw new TrueupError("LEASE_LOST", "the work is leased to another: nothing was written");
       const transaction = new UserTransaction(db, statements);
       try {
-        await this.#inTime(() => write(transaction.handle, live), options.timeoutMs);
+        await inCommitTime(clock, options.timeoutMs, () => write(transaction.handle, live));
       } finally {
         transaction.revoke();
       }
@@ -95,25 +96,6 @@ export class Session implements WorkSession<SqliteTx> {
 
   release(): Promise<void> {
     return this.#ownership.release();
-  }
-
-  /** Waits for the callback, but no longer than `timeoutMs`; one that blocks the thread is found out afterwards. */
-  async #inTime(run: () => void | Promise<void>, timeoutMs: number): Promise<void> {
-    const { clock } = this.#parts;
-    const tooLong = () =>
-      new TrueupError(
-        "COMMIT_TIMEOUT",
-        `the callback of commit took longer than ${timeoutMs} ms and was rolled back`,
-      );
-    const start = clock.monotonic();
-    const running = run();
-    if (running !== undefined) {
-      await new Promise<void>((resolve, reject) => {
-        const cancel = clock.setTimer(() => reject(tooLong()), timeoutMs);
-        running.then(resolve, reject).finally(cancel);
-      });
-    }
-    if (clock.monotonic() - start > timeoutMs) throw tooLong();
   }
 
   #requireOwnership(turn: Turn): void {

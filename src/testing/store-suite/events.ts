@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import type { StoredEvent } from "../../core/event.ts";
 import { EVENT_TTL_MS, MAX_EVENTS, type Topic } from "./fixture.ts";
-import { appendIds, claimOnly, dead, done, entry, retry } from "./words.ts";
+import { appendIds, claimOnly, dead, done, entry, retry, ROUTE } from "./words.ts";
 
 const eventIds = (events: readonly StoredEvent[]) => events.map((event) => event.id);
 
@@ -90,6 +90,30 @@ export const eventTopic: Topic = {
       assert.deepEqual(eventIds(claim.events), ["young"]);
       assert.equal(claim.eventCount, 2);
       assert.deepEqual([claim.hint, claim.hintVersion], ["delete", "n:3"]);
+    });
+
+    it("should drop them in time also where something else of the object is to be forgotten later (I10)", async (test) => {
+      const { store, clock } = test;
+      const session = await test.work();
+      // One of which nothing is known but that it was handled, and one that is to rest for long.
+      await appendIds(store, ["handled", "resting"], { event: false });
+      for (const claim of await session.claim({ ...ROUTE, limit: 2 })) {
+        const notBefore = claim.ref.id === "resting" ? clock.now() + EVENT_TTL_MS + 5_000 : undefined;
+        await session.settle([done(claim, null, notBefore)]);
+      }
+      for (const id of ["handled", "resting"]) await store.append([entry(id, { eventId: `of ${id}` })]);
+      await session.release();
+      await clock.advance(EVENT_TTL_MS + 1_000);
+      await test.sweepAll();
+      await clock.advance(5_000);
+      const claims = await (await test.work()).claim({ ...ROUTE, limit: 2 });
+      assert.deepEqual(
+        claims.map(({ eventCount, events }) => [eventCount, eventIds(events)]),
+        [
+          [1, []],
+          [1, []],
+        ],
+      );
     });
 
     it("should merge to the hint of the highest version, in whatever order they come", async ({

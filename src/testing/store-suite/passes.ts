@@ -17,6 +17,7 @@ import {
   expectNothingDue,
   idsOf,
   indexEntry,
+  makeDead,
   makePresent,
   PASS,
   page,
@@ -124,6 +125,27 @@ export const passTopic: Topic = {
       const byId = Object.fromEntries(claims.map((claim, i) => [claim.ref.id, outcomes[i]]));
       assert.deepEqual(byId, { a: "dirty", b: "settled" });
       assert.equal((await claimOnly(session)).ref.id, "a");
+    });
+
+    it("should leave what is dead dead, whether it leases or marks (I10)", async (test) => {
+      const { store } = test;
+      const session = await test.work();
+      await makeDead({ store, session }, ["a", "b"]);
+      const lock = await test.lock("pass");
+      for (const lease of [true, false]) {
+        const mark = await store.counter(SCOPE);
+        const differing = lease ? ["a", "b", "c"] : ["b", "c"];
+        const leased = await session.recordPage(page({ lock, mark, differing, lease }));
+        assert.deepEqual(
+          idsOf(leased),
+          lease ? ["c"] : [],
+          "only an event or `retryDead` revives what is dead",
+        );
+        if (lease) await session.settle(leased.map((claim) => done(claim)));
+        else assert.equal((await claimOnly(session)).ref.id, "c", "control: one that lives is marked");
+      }
+      const { items } = await store.listDead({}, { cursor: undefined, limit: 10 });
+      assert.deepEqual(items.map(({ ref }) => ref.id).toSorted(), ["a", "b"]);
     });
 
     it("should leave what is to rest to the normal road, until `notBefore`", async (test) => {

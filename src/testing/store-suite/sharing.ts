@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import type { RateBudget, Store, WorkSession } from "../../core/store.ts";
+import { seededRandom } from "../seeded-random.ts";
 import { type DefineTest, LEASE_MS, type StoreTest, type Topic } from "./fixture.ts";
 import {
   appendIds,
@@ -228,6 +229,52 @@ export const sharingTopic: Topic = {
         assert.equal(grant?.permits, 0);
         await test.clock.advance(grant?.retryInMs ?? 0);
         assert.ok((await take(store, 1)) === 1, "when it said, there are permits");
+      },
+      "shared",
+    );
+
+    it(
+      "should give out no more in any span, wherever it begins, whoever asks for how long",
+      async (test) => {
+        const stores = [test.store, await test.reopen()];
+        const random = seededRandom(7);
+        const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)] as T;
+        for (const requests of [1, 5, 200]) {
+          const budget = { ...BUDGET, connection: `of ${requests}`, requests };
+          const given: { readonly at: number; readonly until: number; readonly permits: number }[] = [];
+          let wanted = 0;
+          for (let turn = 0; turn < 150; turn += 1) {
+            await test.clock.advance(pick([0, 1, 9, 40, 160, 990]));
+            const perMs = pick([1_000, 1_000, 1_050, 1_700]);
+            const count = Math.ceil(random() * requests);
+            const permits = await take(pick(stores), count, { ...budget, perMs });
+            const at = test.clock.now();
+            given.push({ at, until: at + perMs, permits });
+            wanted += count;
+            // All that count now were given in one span that ends now, so this is every span that there is.
+            const counting = given.filter(({ until }) => until > at);
+            const used = counting.reduce((sum, one) => sum + one.permits, 0);
+            assert.ok(used <= requests, `${used} of ${requests} permits count at once`);
+          }
+          const all = given.reduce((sum, { permits }) => sum + permits, 0);
+          assert.ok(
+            all < wanted && all > 10 * requests,
+            "control: many were given, and not all that were wanted",
+          );
+        }
+      },
+      "reopen",
+      "shared",
+    );
+
+    it(
+      "should count permits no longer than their span when the clock is set back",
+      async (test) => {
+        assert.equal(await take(test.store, 10), 10);
+        test.clock.setWallClock(test.clock.now() - 3_600_000);
+        assert.equal(await take(test.store, 1), 0, "they count, whatever the clock says");
+        await test.clock.advance(1_100);
+        assert.equal(await take(test.store, 1), 1, "but no longer than they would have");
       },
       "shared",
     );

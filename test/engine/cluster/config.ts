@@ -32,10 +32,11 @@ export interface ToldPass {
   readonly code: string | undefined;
 }
 
-/** A request to the API, and when it left. */
+/** A request to the API, and when it left, in milliseconds of a clock that all processes share. */
 export interface ToldRequest {
   readonly path: string;
-  /** Milliseconds since the epoch. */
+  /** Right before it was decided that it may. */
+  readonly decidedAt: number;
   readonly at: number;
 }
 

@@ -32,6 +32,7 @@ export class CrashProvider implements AsyncDisposable {
   onRequest: (url: URL) => object | undefined | Promise<object | undefined> = () => undefined;
   readonly #server = createServer((request, response) => void this.#answer(request, response));
   #rev = 0;
+  #repeats = 0;
 
   async listen(): Promise<string> {
     this.#server.listen(0, "127.0.0.1");
@@ -53,6 +54,13 @@ export class CrashProvider implements AsyncDisposable {
     const event = { id: `evt_${rev}`, objectId: id, rev, hint: kind };
     this.history.push(event);
     if (told) this.open.push(event);
+  }
+
+  /** Sends a webhook of an object as it is. */
+  tellAgain(id: string): void {
+    this.#repeats += 1;
+    const { rev } = this.notes.get(id)!;
+    this.open.push({ id: `again_${this.#repeats}`, objectId: id, rev, hint: "upsert" });
   }
 
   /**

@@ -29,8 +29,8 @@ export interface CrashStore {
   place(directory: string): Promise<Place>;
   /** How the handler writes: with `change.commit`; where absent, beside the store, idempotently. */
   readonly commit?: ((tx: never, lines: readonly Line[]) => void | Promise<void>) | undefined;
-  /** Whether its transactions are its process's own, and not a server's. @default true */
-  readonly holdsTransactions?: boolean;
+  /** With what a commit is refused of a process that was asleep. @default that the lease is lost */
+  readonly refusals?: readonly string[];
   /** The store's tables that can be looked at: the index, and all that a process which is late must leave alone. */
   readonly tables?: { readonly index: string; readonly written: readonly string[] } | undefined;
   readonly points: readonly Failpoint[];
@@ -65,7 +65,8 @@ const postgres = {
     return postgresStore({ url: path, schema: schemaOf(path) }) as Store<unknown>;
   },
   place: schemas,
-  holdsTransactions: false,
+  // It was within the callback, and the server, which waits for nobody that long, has ended the transaction.
+  refusals: ["LEASE_LOST", "COMMIT_TIMEOUT"],
   commit: async (tx: PgTx, lines: readonly Line[]) => {
     for (const [sql, ...params] of lines) await tx.query(sql.replaceAll("?", "$"), params);
   },

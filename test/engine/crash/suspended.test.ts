@@ -1,4 +1,5 @@
 import { describe, it } from "vitest";
+import { describeWith } from "../../services.ts";
 import { seededRandom } from "./random.ts";
 import { Scenario, SLEEP_POINTS } from "./scenario.ts";
 
@@ -14,4 +15,13 @@ describe("a worker that is suspended for longer than its lease", () => {
       await scenario.converge();
     },
   );
+});
+
+describeWith("postgres")("a worker that is suspended amid transactions that its server holds", () => {
+  it("writes nothing, and is told why whatever became of them (I3)", { timeout: 60_000 }, async () => {
+    await using scenario = new Scenario("postgres", seededRandom(7));
+    await scenario.start();
+    await scenario.overtake("settle: before", 500);
+    await scenario.converge();
+  });
 });

@@ -67,6 +67,8 @@ function callOf<Tx>(driver: Driver<Tx>, operation: Shareable | Single): Call | u
         return (model) => void model.pauses.delete(connection);
       };
     }
+    case "permits":
+      return takePermits(driver, operation);
     case "retryDead":
     case "discardDead": {
       const filter = {
@@ -93,6 +95,20 @@ function callOf<Tx>(driver: Driver<Tx>, operation: Shareable | Single): Call | u
         return (model, now) => model.sweep(now);
       };
   }
+}
+
+/** Of every connection's rate. */
+const REQUESTS = 5;
+
+function takePermits<Tx>(driver: Driver<Tx>, operation: Of<"permits">): Call | undefined {
+  const store = door(driver, operation);
+  if (store.takePermits === undefined) return undefined;
+  const connection = CONNECTIONS[operation.connection]!;
+  const budget = { provider: PROVIDER, connection, requests: REQUESTS, perMs: operation.perMs };
+  return async () => {
+    const grant = await store.takePermits!(budget, operation.wanted);
+    return (model, now) => model.takePermits(now, budget, operation.wanted, grant);
+  };
 }
 
 function append<Tx>(driver: Driver<Tx>, operation: Of<"append">): Call {

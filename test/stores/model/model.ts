@@ -4,7 +4,15 @@
  * date may be a span, and what may be forgotten may still be there.
  */
 import assert from "node:assert/strict";
-import type { LaneKind, Lock, Pause, PageRecord, StoreEnvironment } from "../../../src/core/store.ts";
+import type {
+  LaneKind,
+  Lock,
+  Pause,
+  PageRecord,
+  PermitGrant,
+  RateBudget,
+  StoreEnvironment,
+} from "../../../src/core/store.ts";
 import type {
   AppendEntry,
   AppendResult,
@@ -71,6 +79,13 @@ interface ModelLock {
   certain: boolean;
 }
 
+interface ModelPermits {
+  readonly count: number;
+  readonly until: number;
+  /** False: they may have been forgotten. */
+  certain: boolean;
+}
+
 /** Of a revision or evidence that the contract does not name. */
 export const ANY = -1;
 
@@ -93,6 +108,8 @@ export class Model {
   locks = new Map<string, ModelLock>();
   lockFences = new Map<string, number>();
   pauses = new Map<string, Pause>();
+  /** By connection, those that were given. */
+  permits = new Map<string, ModelPermits[]>();
   checkpoints = new Map<string, string>();
   /** By pass and scope, the ids that were seen; `false`: perhaps forgotten since. */
   seen = new Map<string, Map<string, { at: number; certain: boolean }>>();
@@ -340,6 +357,31 @@ export class Model {
     }
   }
 
+  /** No more than leaves as many counting as the rate says; one at least where none can be in the way. */
+  takePermits(
+    now: number,
+    { connection, perMs, requests }: RateBudget,
+    wanted: number,
+    grant: PermitGrant,
+  ): void {
+    const { permits, retryInMs } = grant;
+    const given = this.permits.get(connection) ?? [];
+    const certain = countOf(given.filter((one) => one.certain && one.until > now));
+    assert.ok(
+      permits <= Math.min(wanted, requests - certain),
+      `${permits} permits beside ${certain} that count`,
+    );
+    // Some may count for longer, as long as one that was given before them.
+    const inTheWay = given.filter(
+      (one, i) => one.until > now || given.slice(0, i).some(({ until }) => until > now),
+    );
+    if (requests > countOf(inTheWay)) assert.ok(permits > 0, "a permit is free");
+    if (permits === wanted) assert.equal(retryInMs, 0);
+    else assert.ok(retryInMs > 0 && retryInMs <= perMs, `asking again in ${retryInMs} ms`);
+    const more = permits === 0 ? [] : [{ count: permits, until: now + perMs, certain: true }];
+    this.permits.set(connection, [...inTheWay, ...more]);
+  }
+
   forget(provider: string, connection: string): void {
     const isTheirs = (scope: Scope) => scope.provider === provider && scope.connection === connection;
     for (const [key, { ref }] of this.objects) if (isTheirs(ref)) this.objects.delete(key);
@@ -348,6 +390,7 @@ export class Model {
     for (const key of this.seen.keys()) if (key.includes(`/${connection}/`)) this.seen.delete(key);
     for (const key of this.errors.keys()) if (key.includes(`/${connection}/`)) this.errors.delete(key);
     this.pauses.delete(connection);
+    for (const given of this.permits.get(connection) ?? []) given.certain = false;
     for (const known of this.ledger.values()) known.certain = false; // hashes: nobody can tell whose
   }
 
@@ -671,4 +714,8 @@ function keyOfObject({ ref }: ModelObject): string {
 
 function counterKey({ provider, connection }: Scope): string {
   return `${provider}/${connection}`;
+}
+
+function countOf(permits: readonly ModelPermits[]): number {
+  return permits.reduce((sum, { count }) => sum + count, 0);
 }

@@ -97,6 +97,15 @@ const pause = of(
   }),
 );
 const resume = of("resume", fc.record({ door: pick, connection: fc.nat(CONNECTIONS.length - 1) }));
+const permits = of(
+  "permits",
+  fc.record({
+    door: pick,
+    connection: fc.nat(CONNECTIONS.length - 1),
+    perMs: fc.constantFrom(1_000, 1_000, 4_500),
+    wanted: fc.integer({ min: 1, max: 6 }),
+  }),
+);
 const retryDead = of("retryDead", fc.record({ door: pick, filter }));
 const discardDead = of("discardDead", fc.record({ door: pick, filter }));
 
@@ -114,6 +123,7 @@ const shareable = fc.oneof(
   { arbitrary: record, weight: 2 },
   { arbitrary: pause, weight: 1 },
   { arbitrary: resume, weight: 1 },
+  { arbitrary: permits, weight: 2 },
   { arbitrary: retryDead, weight: 1 },
   { arbitrary: discardDead, weight: 1 },
 );

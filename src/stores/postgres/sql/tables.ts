@@ -138,12 +138,13 @@ CREATE TABLE ${s}.pause (
   PRIMARY KEY (provider, connection)
 );
 
--- When permits were given out, as far back as the rate's span reaches.
+-- When permits were given out that still count, how many, and for how long they count.
 CREATE TABLE ${s}.permit (
   provider   text COLLATE "C" NOT NULL,
   connection text COLLATE "C" NOT NULL,
   at         bigint[] NOT NULL,
   given      bigint[] NOT NULL,
+  span       bigint[] NOT NULL,
   PRIMARY KEY (provider, connection)
 );
 

@@ -117,8 +117,8 @@ BEGIN
   RETURN v_more;
 END $$;
 
--- A sliding window: what was given in the last p_per_ms counts. Where there are many permits, moments are rounded up to
--- parts of the span, so that a permit counts a little longer, never shorter.
+-- A sliding window: a permit counts for the p_per_ms with which it was given, whatever those who ask later say. Where
+-- there are many permits, moments are rounded up to parts of the span, so that one counts a little longer, never shorter.
 CREATE FUNCTION ${s}.take_permits(p_now bigint, p_provider text, p_connection text, p_requests bigint, p_per_ms bigint, p_wanted bigint,
   OUT permits bigint, OUT retry_in bigint) LANGUAGE plpgsql AS $$
 DECLARE
@@ -126,25 +126,38 @@ DECLARE
   v_part bigint := CASE WHEN p_requests > ${SLOTS} THEN greatest(1, p_per_ms / ${SLOTS}) ELSE 1 END;
   v_at bigint[];
   v_given bigint[];
+  v_span bigint[];
   v_used bigint;
+  v_back bigint;
+  v_set_back boolean;
   v_slot bigint;
+  v_last integer;
 BEGIN
-  INSERT INTO ${s}.permit VALUES (p_provider, p_connection, '{}', '{}') ON CONFLICT DO NOTHING;
-  SELECT q.at, q.given INTO v_at, v_given FROM ${s}.permit q WHERE q.provider = p_provider AND q.connection = p_connection FOR UPDATE;
+  INSERT INTO ${s}.permit VALUES (p_provider, p_connection, '{}', '{}', '{}') ON CONFLICT DO NOTHING;
+  SELECT q.at, q.given, q.span INTO v_at, v_given, v_span FROM ${s}.permit q WHERE q.provider = p_provider AND q.connection = p_connection FOR UPDATE;
   v_now := ${s}.moment(p_now); -- of those who waited for each other, the later is later
-  -- A clock that was set back must not make what was given before count for longer than the span.
-  SELECT array_agg(least(u.at, v_now + v_part) ORDER BY u.at), array_agg(u.given ORDER BY u.at), coalesce(sum(u.given), 0) INTO v_at, v_given, v_used
-  FROM unnest(v_at, v_given) u(at, given) WHERE u.at + p_per_ms > v_now;
+  -- A clock that was set back must not make what was given before count for longer than its span.
+  SELECT coalesce(array_agg(u.at ORDER BY u.place), '{}'), coalesce(array_agg(u.given ORDER BY u.place), '{}'), coalesce(array_agg(u.span ORDER BY u.place), '{}'),
+    coalesce(sum(u.given), 0), min(u.at + u.span), coalesce(bool_or(u.ahead), false)
+  INTO v_at, v_given, v_span, v_used, v_back, v_set_back
+  FROM (SELECT least(x.at, v_now + v_part) AS at, x.given, x.span, x.place, x.at > v_now + v_part AS ahead
+    FROM unnest(v_at, v_given, v_span) WITH ORDINALITY x(at, given, span, place)) u WHERE u.at + u.span > v_now;
   permits := greatest(0, least(p_wanted, p_requests - v_used));
   IF permits > 0 THEN
-    v_slot := -div(-v_now, v_part) * v_part;
-    IF v_at[cardinality(v_at)] = v_slot THEN v_given[cardinality(v_given)] := v_given[cardinality(v_given)] + permits;
+    v_slot := div(v_now + v_part - 1, v_part) * v_part; -- div cuts off, whatever the sign
+    v_last := cardinality(v_at);
+    IF v_at[v_last] = v_slot THEN
+      v_given[v_last] := v_given[v_last] + permits;
+      v_span[v_last] := greatest(v_span[v_last], p_per_ms);
     ELSE
-      v_at := coalesce(v_at, '{}') || v_slot;
-      v_given := coalesce(v_given, '{}') || permits;
+      v_at := v_at || v_slot;
+      v_given := v_given || permits;
+      v_span := v_span || p_per_ms;
     END IF;
-    UPDATE ${s}.permit q SET at = v_at, given = v_given WHERE q.provider = p_provider AND q.connection = p_connection;
   END IF;
-  retry_in := CASE WHEN permits >= p_wanted THEN 0 ELSE coalesce(greatest(1, v_at[1] + p_per_ms - v_now), p_per_ms) END;
+  IF permits > 0 OR v_set_back THEN
+    UPDATE ${s}.permit q SET at = v_at, given = v_given, span = v_span WHERE q.provider = p_provider AND q.connection = p_connection;
+  END IF;
+  retry_in := CASE WHEN permits >= p_wanted THEN 0 ELSE least(p_per_ms, greatest(1, coalesce(v_back, v_slot + p_per_ms, v_now + p_per_ms) - v_now)) END;
 END $$;
 `;
