@@ -226,8 +226,9 @@ export class Driver<Tx> {
   #died(workers: readonly Worker<Tx>[], from: number): void {
     const due = { from, until: this.clock.now() + SPREAD_MS };
     this.#step([
-      (model) => {
+      (model, now) => {
         for (const { holder } of workers) model.voidLeases(holder, "crashed", due);
+        model.errorsLostAt = now;
         model.errors.clear(); // nobody promises to remember which was the last
       },
     ]);

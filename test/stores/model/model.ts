@@ -115,6 +115,8 @@ export class Model {
   seen = new Map<string, Map<string, { at: number; certain: boolean }>>();
   /** The failures that may be the last one of a scope; none known: any. */
   errors = new Map<string, FailureRecord[]>();
+  /** When it was last lost which they are: of that moment there may be others. */
+  errorsLostAt = Number.NEGATIVE_INFINITY;
 
   constructor(limits: Limits) {
     this.limits = limits;
