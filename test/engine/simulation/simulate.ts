@@ -105,7 +105,7 @@ function act(world: World, dice: Dice, ids: readonly string[]): void {
     if (worker !== undefined && dice.chance(0.5)) world.stallAtWork(worker, ms);
     else if (worker !== undefined) world.stall(worker, ms);
   } else if (roll > 0.97) {
-    world.clock.setWallClock(world.clock.now() + dice.pick([-3_600_000, 3_600_000, -5_000, 5_000]));
+    world.turnClock(dice.pick([-HOUR_MS, HOUR_MS, -5_000, 5_000]));
   } else if (roll > 0.94) {
     void stop(world);
   }
@@ -236,9 +236,9 @@ async function workingEngine(world: World): Promise<Process["engine"] | undefine
   return undefined;
 }
 
-/** Lets time pass until nothing is left to do: pauses included, that is a matter of two hours at most. */
+/** Lets time pass until nothing is left to do: pauses included, that is a matter of two hours, by a clock left alone. */
 async function idle(world: World): Promise<boolean> {
-  const end = world.clock.monotonic() + 3 * HOUR_MS;
+  const end = world.clock.monotonic() + 3 * HOUR_MS + world.setBackMs;
   let revived = false;
   let stepMs = 5_000;
   while (world.clock.monotonic() < end) {

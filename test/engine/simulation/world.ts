@@ -36,6 +36,7 @@ const MOST_ROUNDS = 400;
 export class World {
   readonly scenario: Scenario;
   readonly clock = new TestClock();
+  readonly #startedAt = this.clock.now();
   readonly fake: FakeProvider<typeof RESOURCE>;
   readonly home: Home;
   readonly copy: Copy;
@@ -50,6 +51,8 @@ export class World {
   touchedUpTo = 0;
   /** Whether processes die and fail. */
   chaos = true;
+  /** The most that the wall clock was ever ahead of the time that has passed. */
+  #furthestAheadMs = 0;
   readonly #mistake: AdapterMistake | undefined;
   readonly #wrapStore: (store: Store<unknown>) => Store<unknown>;
   readonly #fateDice: Dice;
@@ -194,6 +197,25 @@ export class World {
   wakeAll(): void {
     this.#stallAtWork = undefined;
     for (const { life } of this.processes) life.wake();
+  }
+
+  /** What an administrator, or NTP, does to the clock on the wall. */
+  turnClock(byMs: number): void {
+    this.note(`the clock is set by ${byMs} ms`);
+    this.clock.setWallClock(this.clock.now() + byMs);
+    this.#furthestAheadMs = Math.max(this.#furthestAheadMs, this.#aheadMs);
+  }
+
+  /**
+   * How far the wall clock has been set back behind what it once showed. A moment that was written down by then (the end
+   * of a pause, an object's due date) comes so much later than was meant.
+   */
+  get setBackMs(): number {
+    return this.#furthestAheadMs - this.#aheadMs;
+  }
+
+  get #aheadMs(): number {
+    return this.clock.now() - this.#startedAt - this.clock.monotonic();
   }
 
   /** Lets time pass. Processes that died are buried on the way, and begin again. */
