@@ -18,7 +18,7 @@ export function checkOrder(world: World): void {
   const inOrder = (handed: readonly Handed[], what: string, counts: (one: Handed) => boolean) => {
     for (const [id, own] of Map.groupBy(handed, (one) => one.id)) checkObject(world, id, own, what, counts);
   };
-  const settled = ({ fence, id }: Handed) => world.settledFences.get(id)?.has(fence) === true;
+  const settled = ({ fence, id }: Handed) => world.ledger.settledFences.get(id)?.has(fence) === true;
   // A replica may show an older state than one that a handler began with and never ended, of which nobody knows more.
   if (scenario.commits) inOrder(written, "written", () => true);
   else inOrder(written, "written", replicas ? settled : () => true);
@@ -95,6 +95,11 @@ export function checkAnswered(world: World): void {
   }
 }
 
+/** I2: nothing is wrong with the broker's messages, so none of them is given up. */
+export function checkBroker(world: World): void {
+  for (const dead of world.broker?.dead ?? []) world.violated("I2", `a message was rejected: ${dead}`);
+}
+
 /** I2: an event that names no object was answered with success: a pass has found what had changed by then. */
 export function checkTouched(world: World): void {
   const { fake, scenario, touchedUpTo } = world;
@@ -129,7 +134,7 @@ export function checkEqual(world: World): void {
 /** I9: an event is accepted once, whatever is sent again. */
 export function checkDuplicates(world: World): void {
   if (world.scenario.eventTtlMs < 86_400_000) return; // what was forgotten is found unchanged
-  const accepted = new Map<string, number>();
+  const accepted = new Map(world.scenario.queue ? world.ledger.accepted : []);
   for (const { id, answers, statuses } of world.fake.deliveries) {
     for (const [i, status] of statuses.entries()) {
       if (status !== 200) continue;

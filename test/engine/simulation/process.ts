@@ -1,11 +1,13 @@
 import { SyncEngine, type AnyProvider, type Store } from "trueup";
+import { queueSource } from "../../../src/sources/queue/source.ts";
 import type { Transport } from "trueup/testing";
 import type { SqliteTx } from "trueup/sqlite";
 import { mortalStore, type StoreWitness } from "./boundary.ts";
+import type { Driver } from "./broker.ts";
 import type { Copy } from "./copy.ts";
 import type { Home } from "./homes.ts";
 import type { Life } from "./life.ts";
-import { type AdapterMistake, ATTEMPTS, CANARY, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
+import { type AdapterMistake, ATTEMPTS, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 
 export type ThingEngine = SyncEngine<readonly AnyProvider[], SqliteTx>;
@@ -20,7 +22,10 @@ export interface ProcessOptions {
   readonly witness: StoreWitness;
   /** How a broken variant breaks its store. */
   readonly wrap: (store: Store<unknown>) => Store<unknown>;
+  /** Its client of the broker, where webhooks come through one. */
+  readonly driver: Driver | undefined;
   readonly mistake: AdapterMistake | undefined;
+  readonly credentials: { readonly token: string };
   /** Writes into the trace. */
   readonly note: (line: string) => void;
   /** Works, or only receives. */
@@ -35,21 +40,26 @@ export class Process {
   readonly receive: (request: Request) => Promise<Response>;
   /** When it asked the provider, in milliseconds of virtual time. */
   readonly requestedAt: number[] = [];
-  readonly #scenario: Scenario;
+  readonly scenario: Scenario;
   readonly #onStartFailed: (error: unknown) => void;
   stopping = false;
 
   constructor(options: ProcessOptions, onStartFailed: (error: unknown) => void) {
-    const { copy, home, life, random, scenario, transport, witness, works, wrap } = options;
+    const { copy, driver, home, life, random, scenario, transport, witness, works, wrap } = options;
     this.life = life;
     this.works = works;
-    this.#scenario = scenario;
+    this.scenario = scenario;
     this.#onStartFailed = onStartFailed;
+    const store = home.open(life);
     const engine: ThingEngine = new SyncEngine(
       {
         providers: [thingProvider(scenario, options.mistake)],
-        connections: { get: async (_provider, id) => ({ id, credentials: { token: CANARY } }) },
-        store: mortalStore(wrap(home.open(life)), life, witness) as Store<SqliteTx>,
+        connections: { get: async (_provider, id) => ({ id, credentials: options.credentials }) },
+        store: mortalStore(wrap(store), store, life, witness) as Store<SqliteTx>,
+        sources:
+          driver === undefined
+            ? []
+            : [queueSource("broker", driver, { provider: "fake", maxDeliveries: MOST_DELIVERIES })],
         clock: life.clock,
         random,
         logger: quiet,
@@ -94,7 +104,7 @@ export class Process {
   }
 
   get ticks(): boolean {
-    return this.#scenario.ticks && this.works;
+    return this.scenario.ticks && this.works;
   }
 
   begin(): void {
@@ -104,5 +114,10 @@ export class Process {
   }
 }
 
+/**
+ * A store that survives nothing leaves a message to its broker for as long as the connection is paused, which may be an
+ * hour; a broker that cannot hold it back brings it again after each of its leases.
+ */
+const MOST_DELIVERIES = 1_000;
 export const LEASE_MS = 45_000;
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };

@@ -32,7 +32,9 @@ export const CANARY = "canary-5f0c2e8b91d74a36";
 export const MOST_EVENTS = 5;
 
 /** What a broken variant says wrong of the provider. */
-export type AdapterMistake = Partial<Pick<ResourceDefinition<Thing>, "freshness" | "gone" | "idOf">>;
+export type AdapterMistake = Partial<
+  Pick<ResourceDefinition<Thing>, "fetch" | "freshness" | "gone" | "idOf">
+>;
 
 /** The adapter for the fake provider, as the scenario wants it. */
 export function thingProvider(scenario: Scenario, mistake: AdapterMistake = {}): AnyProvider {

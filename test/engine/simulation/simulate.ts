@@ -4,6 +4,7 @@ import { Dice } from "./dice.ts";
 import { FORGED } from "./copy.ts";
 import {
   checkAnswered,
+  checkBroker,
   checkDuplicates,
   checkEqual,
   checkOrder,
@@ -39,13 +40,13 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const everyone: Process[] = [];
   const realTimers = virtualTimers(world.clock);
   try {
-    world.spawn(true);
+    for (let i = 0; i < scenario.workers; i += 1) world.spawn(true);
     if (scenario.receiver) world.spawn(false);
     await chaos(world, everyone);
     if (scenario.budget === "liveness") await peace(world);
     checkOrder(world);
     checkDuplicates(world);
-    for (const { life, requestedAt } of everyone) if (!life.stalled) checkRate(world, requestedAt);
+    for (const asked of ratesOf(world, everyone)) checkRate(world, asked);
   } catch (error) {
     world.violated("run", error instanceof Error ? (error.stack ?? error.message) : String(error));
   } finally {
@@ -64,6 +65,13 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   };
 }
 
+/** When those asked the provider who share a rate: all processes, where they share a store, else each by itself. */
+function ratesOf({ scenario }: World, everyone: readonly Process[]): readonly (readonly number[])[] {
+  if (scenario.store === "shared")
+    return [everyone.flatMap(({ requestedAt }) => requestedAt).toSorted((a, b) => a - b)];
+  return everyone.filter(({ life }) => !life.stalled).map(({ requestedAt }) => requestedAt);
+}
+
 /** Never deleted: a list that is suddenly empty is not believed, and rightly so (I7). */
 const KEPT = "t0";
 
@@ -79,10 +87,14 @@ async function chaos(world: World, everyone: Process[]): Promise<void> {
   }
 }
 
+/** How often all connections to the broker break. */
+const BROKER_CUT = 0.03;
+
 function act(world: World, dice: Dice, ids: readonly string[]): void {
   const { fake, scenario } = world;
   const id = dice.pick(ids);
   const quiet = dice.chance(scenario.quietChanges);
+  const worker = world.workers.length === 0 ? undefined : dice.pick(world.workers);
   const roll = dice.random();
   if (roll < 0.5) {
     const times = dice.pick([1, 1, 1, 2, 4]);
@@ -91,34 +103,29 @@ function act(world: World, dice: Dice, ids: readonly string[]): void {
   } else if (roll < 0.62) {
     if (id !== KEPT) world.delete(id, { quiet });
   } else if (roll < 0.7) {
-    byHand(world, dice, id);
+    if (worker !== undefined) byHand(worker, dice, id);
   } else if (roll < 0.74) {
-    void forge(world, dice, id);
+    if (worker !== undefined) void forge(world, worker, dice, id);
   } else if (roll < 0.78) {
     fake.fail(dice.between(1, 20_000));
   } else if (roll < 0.84) {
-    const { worker } = world;
     if (worker !== undefined && scenario.crash > 0) world.kill(worker);
   } else if (roll < 0.84 + scenario.stalls) {
-    const { worker } = world;
     const ms = dice.pick([2_000, 2.5 * LEASE_MS]);
     if (worker !== undefined && dice.chance(0.5)) world.stallAtWork(worker, ms);
     else if (worker !== undefined) world.stall(worker, ms);
-  } else if (roll > 0.97) {
-    world.turnClock(dice.pick([-HOUR_MS, HOUR_MS, -5_000, 5_000]));
+  } else if (roll > 1 - scenario.clockTurns.chance) {
+    world.turnClock(dice.pick(scenario.clockTurns.byMs));
   } else if (roll > 0.94) {
-    void stop(world);
+    if (worker !== undefined) void stop(world, worker);
   }
-  if (dice.chance(scenario.wholeResource)) void touch(world, dice);
-  const { worker } = world;
+  if (worker !== undefined && dice.chance(scenario.wholeResource)) void touch(world, worker, dice);
+  if (dice.chance(BROKER_CUT)) world.broker?.cut();
   if (worker?.ticks === true) worker.engine.tick({ timeoutMs: dice.between(100, 5_000) }).catch(() => {});
 }
 
 /** What an operator does. What comes of it is seen elsewhere; a process may die over it. */
-function byHand(world: World, dice: Dice, id: string): void {
-  const { scenario, worker } = world;
-  if (worker === undefined) return;
-  const { engine } = worker;
+function byHand({ engine, scenario }: Process, dice: Dice, id: string): void {
   const forget = (promise: Promise<unknown>) => void promise.catch(() => {});
   const roll = dice.random();
   if (roll < 0.35) forget(engine.trigger(ROUTE, [id]));
@@ -131,9 +138,7 @@ function byHand(world: World, dice: Dice, id: string): void {
 }
 
 /** Somebody who does not know the secret. */
-async function forge(world: World, dice: Dice, id: string): Promise<void> {
-  const { worker } = world;
-  if (worker === undefined) return;
+async function forge(world: World, worker: Process, dice: Dice, id: string): Promise<void> {
   const event = { id: `${FORGED}${dice.between(0, 1e9)}`, type: "thing.deleted", resource: RESOURCE };
   const key = Buffer.from("guessed");
   const status = await post(world, worker, { ...event, object_id: id, version: 1e9 }, key);
@@ -142,9 +147,7 @@ async function forge(world: World, dice: Dice, id: string): Promise<void> {
 }
 
 /** The provider says that something of the resource changed, and not what. */
-async function touch(world: World, dice: Dice): Promise<void> {
-  const { worker } = world;
-  if (worker === undefined) return;
+async function touch(world: World, worker: Process, dice: Dice): Promise<void> {
   const event = { id: `touched_${dice.between(0, 1e9)}`, type: TOUCHED, resource: RESOURCE };
   const at = world.lastSequence();
   const status = await post(world, worker, event, Buffer.from(FAKE_SECRET.slice("whsec_".length), "base64"));
@@ -175,9 +178,7 @@ async function post(
 }
 
 /** A deployment: the process ends in good order, and another begins. */
-async function stop(world: World): Promise<void> {
-  const { worker } = world;
-  if (worker === undefined) return;
+async function stop(world: World, worker: Process): Promise<void> {
   worker.stopping = true;
   world.note(`${worker.life.name} is stopped`);
   await worker.engine.stop({ timeoutMs: 5_000 });
@@ -202,6 +203,7 @@ async function peace(world: World): Promise<void> {
   await world.drive(engine.deadLetters.retry({}), HOUR_MS);
   if (!(await idle(world))) return;
   checkAnswered(world);
+  checkBroker(world);
   checkTouched(world);
   // The first may go on where an earlier one was interrupted; the second has seen everything since.
   for (let pass = 0; pass < 2; pass += 1) {
@@ -217,9 +219,10 @@ async function peace(world: World): Promise<void> {
   else if (drift.missing + drift.stale + drift.extra + (scenario.schedules ? 0 : drift.pending) > 0)
     world.violated("I5", `drift: ${JSON.stringify(drift)}`);
   if (scenario.ticks) return;
-  const { worker } = world;
-  await world.drive(stop(world), HOUR_MS);
-  if (worker !== undefined && !worker.life.dead) world.violated("I5", "the engine did not stop");
+  for (const worker of world.workers) {
+    await world.drive(stop(world, worker), HOUR_MS);
+    if (!worker.life.dead) world.violated("I5", "an engine did not stop");
+  }
 }
 
 /** One that works, with time for a new one to take over from a dead one. */
@@ -246,7 +249,7 @@ async function idle(world: World): Promise<boolean> {
     if (worker !== undefined) {
       if (worker.ticks) await world.drive(worker.engine.tick({ timeoutMs: 60_000 }), HOUR_MS);
       const { value: status } = await world.drive(worker.engine.status(), HOUR_MS); // of any process: they share the store
-      if (status?.backlog === 0) {
+      if (status?.backlog === 0 && (world.broker?.waiting ?? 0) === 0) {
         if (status.deadLetters === 0) return true;
         if (!revived) {
           // Crashes and faults of before may have left it one attempt, or none.

@@ -1,14 +1,15 @@
-import type { Settlement, Store } from "trueup";
+import type { Store } from "trueup";
 import { FakeProvider, TestClock } from "trueup/testing";
-import type { StoreWitness } from "./boundary.ts";
+import { Broker, type Driver } from "./broker.ts";
 import { Copy } from "./copy.ts";
 import { Dice } from "./dice.ts";
-import { keyvHome, sqliteHome, type Home } from "./homes.ts";
-import { Leases } from "./leases.ts";
+import { type CopyRow, keyvHome, sqliteHome, type Home } from "./homes.ts";
+import { Ledger } from "./ledger.ts";
 import { Killed, type Fate, Life } from "./life.ts";
 import { Process, LEASE_MS } from "./process.ts";
 import { type AdapterMistake, CANARY, RESOURCE } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
+import { sharedHome } from "./shared-home.ts";
 import { Trace } from "./trace.ts";
 
 export interface Violation {
@@ -19,8 +20,12 @@ export interface Violation {
 export interface WorldOptions {
   /** Breaks the store that a process gets. */
   readonly wrapStore?: ((store: Store<unknown>) => Store<unknown>) | undefined;
+  /** Breaks the client of the broker. */
+  readonly wrapDriver?: ((driver: Driver) => Driver) | undefined;
   /** Breaks the adapter. */
   readonly mistake?: AdapterMistake | undefined;
+  /** What the connection has to prove itself by. @default the secret that nobody must be told */
+  readonly credentials?: { readonly token: string } | undefined;
   /** How many lines of the trace are kept. */
   readonly traceLines?: number | undefined;
 }
@@ -29,6 +34,8 @@ export interface WorldOptions {
 const MOST_CRASHES = 7;
 /** Crossings at which a process has claims in its hands. */
 const AMID_WORK = new Set(["the API )", "handler", "batch handler"]);
+/** How often a call of the broker fails, until the faults end. */
+const BROKER_FAILURE = 0.1;
 /** Rounds of waiting for a store, before it counts as hung. */
 const MOST_ROUNDS = 400;
 
@@ -40,11 +47,11 @@ export class World {
   readonly fake: FakeProvider<typeof RESOURCE>;
   readonly home: Home;
   readonly copy: Copy;
-  readonly leases: Leases;
+  readonly ledger: Ledger;
+  /** Where webhooks come through one. */
+  readonly broker: Broker | undefined;
   readonly trace: Trace;
   readonly violations: Violation[] = [];
-  /** Fences whose work was settled, by object. */
-  readonly settledFences = new Map<string, Set<number>>();
   processes: Process[] = [];
   crashes = 0;
   /** Up to which change of the provider an event that named no object was answered with success. */
@@ -54,10 +61,13 @@ export class World {
   /** The most that the wall clock was ever ahead of the time that has passed. */
   #furthestAheadMs = 0;
   readonly #mistake: AdapterMistake | undefined;
+  readonly #credentials: { readonly token: string };
   readonly #wrapStore: (store: Store<unknown>) => Store<unknown>;
+  readonly #wrapDriver: (driver: Driver) => Driver;
   readonly #fateDice: Dice;
   readonly #engineDice: Dice;
   readonly #routeDice: Dice;
+  readonly #wayDice: Dice;
   readonly #fate: Fate;
   readonly #restarts: { readonly at: number; readonly works: boolean }[] = [];
   readonly #dying: Process[] = [];
@@ -71,12 +81,17 @@ export class World {
     const { seed } = scenario;
     this.scenario = scenario;
     this.#mistake = options.mistake;
+    this.#credentials = options.credentials ?? { token: CANARY };
     this.#wrapStore = options.wrapStore ?? ((store) => store);
+    this.#wrapDriver = options.wrapDriver ?? ((driver) => driver);
     this.#fateDice = new Dice(seed, "fate");
     this.#engineDice = new Dice(seed, "engine");
     this.#routeDice = new Dice(seed, "routing");
+    this.#wayDice = new Dice(seed, "ways");
     this.trace = new Trace(options.traceLines ?? 0);
-    this.home = scenario.store === "sqlite" ? sqliteHome() : keyvHome();
+    this.home = homeOf(scenario);
+    const violated = (invariant: string, what: string) => this.violated(invariant, what);
+    this.ledger = new Ledger(scenario, this.clock, violated);
     this.fake = new FakeProvider({
       resources: [RESOURCE],
       seed: seed ^ 0x5bd1e995,
@@ -86,17 +101,30 @@ export class World {
       clockSkewMs: scenario.clockSkewMs,
       webhookRetryDelaysMs: scenario.webhookRetryDelaysMs,
     });
-    this.fake.deliverTo((request) => this.#receive(request));
+    this.broker = scenario.queue
+      ? new Broker(this.clock, {
+          dice: new Dice(seed, "broker"),
+          failure: () => (this.chaos ? BROKER_FAILURE : 0),
+          isRecorded: (event) => this.ledger.isRecorded(event),
+          violated: (what) => this.violated("I8", what),
+        })
+      : undefined;
+    const { broker } = this;
+    this.fake.deliverTo((request) =>
+      broker === undefined ? this.#receive(request) : passOn(request, broker),
+    );
     this.copy = new Copy({
       commits: scenario.commits,
       dice: new Dice(seed, "handlers"),
       failure: () => (this.chaos ? scenario.handlerFailure : 0),
       trace: (line) => this.note(line),
-      violated: (invariant, what) => this.violated(invariant, what),
+      write: (tx, row: CopyRow) => this.home.write?.(tx, row),
+      begun: (handed, handling) => this.ledger.begun(handed, handling),
+      violated,
     });
-    this.leases = new Leases(false, (what) => this.violated("I3", what));
     this.#fate = {
       crossing: (life, where) => this.#crossing(life, where),
+      wayMs: () => (scenario.storeLatencyMs === 0 ? 0 : this.#wayDice.random() * scenario.storeLatencyMs),
       storeFails: () => this.chaos && this.#fateDice.chance(scenario.storeFailure),
     };
   }
@@ -145,9 +173,11 @@ export class World {
         copy: this.copy,
         transport: this.fake.transport,
         random: this.#engineDice.random,
-        witness: this.#witness(),
+        witness: this.ledger.witness,
         wrap: this.#wrapStore,
+        driver: this.broker === undefined ? undefined : this.#wrapDriver(this.broker.driver(life)),
         mistake: this.#mistake,
+        credentials: this.#credentials,
         note: (line) => this.note(line),
         works,
       },
@@ -163,11 +193,16 @@ export class World {
     return spawned;
   }
 
-  /** The process that works, if one does. */
-  get worker(): Process | undefined {
-    return this.processes.find(
+  /** The processes that work, those aside that stand still. */
+  get workers(): Process[] {
+    return this.processes.filter(
       ({ life, works, stopping }) => works && !stopping && !life.dead && !life.stalling,
     );
+  }
+
+  /** One of them, if there are any. */
+  get worker(): Process | undefined {
+    return this.workers[0];
   }
 
   kill(victim: Process): void {
@@ -177,7 +212,7 @@ export class World {
     victim.life.kill();
   }
 
-  /** The process stands still for longer than its lease, and another takes its place. */
+  /** The process stands still. Where only one works and it does so for longer than its lease, another takes its place. */
   stall(victim: Process, ms: number): void {
     this.note(`${victim.life.name} stands still for ${ms} ms`);
     victim.life.sleep();
@@ -185,7 +220,7 @@ export class World {
       this.note(`${victim.life.name} wakes`);
       victim.life.wake();
     }, ms);
-    if (ms > LEASE_MS && victim.works)
+    if (ms > LEASE_MS && victim.works && this.scenario.store !== "shared")
       this.#restarts.push({ at: this.clock.monotonic() + LEASE_MS, works: true });
   }
 
@@ -329,25 +364,21 @@ export class World {
     }
     return response;
   }
+}
 
-  #witness(): StoreWitness {
-    const { leases } = this;
-    return {
-      began: (session) => leases.began(session),
-      released: (session) => leases.released(session),
-      leased: (session, claims) => leases.leased(session, claims),
-      accepted: (session, settlement) => leases.accepted(session, settlement),
-      settled: (settlement) => {
-        leases.settled(settlement);
-        this.#settled(settlement);
-      },
-    };
+function homeOf({ store }: Scenario): Home {
+  switch (store) {
+    case "sqlite":
+      return sqliteHome();
+    case "keyv":
+      return keyvHome();
+    case "shared":
+      return sharedHome();
   }
+}
 
-  #settled({ claim, kind }: Settlement): void {
-    if (kind !== "done") return;
-    const fences = this.settledFences.get(claim.ref.id) ?? new Set();
-    this.settledFences.set(claim.ref.id, fences);
-    fences.add(claim.fence);
-  }
+/** What stands before a broker says yes to every webhook: it keeps them safe. */
+async function passOn(request: Request, broker: Broker): Promise<Response> {
+  broker.send(request.headers.get("webhook-id") ?? "", await request.text());
+  return Response.json({ status: "accepted" });
 }
