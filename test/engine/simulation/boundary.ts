@@ -28,6 +28,7 @@ export interface StoreWitness {
   settled(settlement: Settlement): void;
   appended(entries: readonly AppendEntry[], results: readonly AppendResult[]): void;
   locked(lock: Lock): void;
+  checkpointed(key: string, value: string | null): void;
   /** @param found what the store knows then of the objects that differed */
   recorded(page: PageRecord, found: readonly (Lookup | undefined)[]): void;
 }
@@ -65,6 +66,13 @@ export function mortalStore<Tx>(
             const results = await target.append(entries);
             witness.appended(entries, results);
             return results;
+          });
+      }
+      if (name === "setCheckpoint") {
+        return (key: string, value: string | null) =>
+          life.store(name, async () => {
+            await target.setCheckpoint(key, value);
+            witness.checkpointed(key, value);
           });
       }
       if (name === "lock") {

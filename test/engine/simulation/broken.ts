@@ -375,4 +375,13 @@ export const brokenVariants: readonly BrokenVariant[] = [
       scenario: { crash: 0 },
     }),
   },
+  {
+    name: "an adapter that moves the feed's cursor past what it keeps to itself",
+    breaks: ["I6"],
+    says: /the feed's cursor is at/,
+    options: () => ({
+      scenario: { ...calm, polls: true, ticks: false, faults: { dropWebhook: 1 } },
+      mistake: { told: (events) => events.slice(1) },
+    }),
+  },
 ];

@@ -1,6 +1,8 @@
 import type { Clock, Settlement } from "trueup";
+import { WHOLE_RESOURCE } from "../../../src/core/event.ts";
 import type { StoreWitness } from "./boundary.ts";
 import type { Handed } from "./copy.ts";
+import { FeedCursor } from "./feed-cursor.ts";
 import { FreshnessGuard } from "./freshness.ts";
 import { type Handling, Handlings } from "./handlings.ts";
 import { Leases } from "./leases.ts";
@@ -15,6 +17,7 @@ export class Ledger {
   /** How often the store said of each event that it is a new one. */
   readonly accepted = new Map<string, number>();
   readonly witness: StoreWitness;
+  readonly feed: FeedCursor;
   readonly #recorded = new Set<string>();
   readonly #handlings: Handlings;
   readonly #freshness: FreshnessGuard;
@@ -27,6 +30,10 @@ export class Ledger {
       violated: (what) => violated("I3", what),
     });
     const passes = new PassRecords((what) => violated("I6", what));
+    this.feed = new FeedCursor(
+      (event) => this.isRecorded(event),
+      (what) => violated("I6", what),
+    );
     this.#freshness = new FreshnessGuard(clock, (what) => violated("I13", what));
     this.#handlings = new Handlings(
       ({ fence, id }) => leases.holds(id, fence),
@@ -46,9 +53,12 @@ export class Ledger {
         this.#settled(settlement);
       },
       appended: (entries, results) => {
-        for (const [i, { event }] of entries.entries())
+        for (const [i, { event, force, ref }] of entries.entries()) {
           if (event?.id !== undefined) this.#appended(event.id, results[i]?.status === "accepted");
+          if (force === true && ref.id === WHOLE_RESOURCE) this.feed.replaced();
+        }
       },
+      checkpointed: (key, value) => this.feed.checkpointed(key, value),
       locked: (lock) => passes.locked(lock),
       recorded: (page, found) => passes.recorded(page, found),
     };

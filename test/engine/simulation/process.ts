@@ -1,4 +1,4 @@
-import { SyncEngine, type AnyProvider, type Store } from "trueup";
+import { SyncEngine, type AnyProvider, type Source, type Store } from "trueup";
 import { queueSource } from "../../../src/sources/queue/source.ts";
 import type { Transport } from "trueup/testing";
 import type { SqliteTx } from "trueup/sqlite";
@@ -7,7 +7,7 @@ import type { Driver } from "./broker.ts";
 import type { Copy } from "./copy.ts";
 import type { Home } from "./homes.ts";
 import type { Life } from "./life.ts";
-import { type AdapterMistake, ATTEMPTS, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
+import { type AdapterMistake, ATTEMPTS, MOST_EVENTS, ROUTE, thingFeed, thingProvider } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 
 export type ThingEngine = SyncEngine<readonly AnyProvider[], SqliteTx>;
@@ -45,7 +45,7 @@ export class Process {
   stopping = false;
 
   constructor(options: ProcessOptions, onStartFailed: (error: unknown) => void) {
-    const { copy, driver, home, life, random, scenario, transport, witness, works, wrap } = options;
+    const { copy, home, life, random, scenario, transport, witness, works, wrap } = options;
     this.life = life;
     this.works = works;
     this.scenario = scenario;
@@ -56,10 +56,7 @@ export class Process {
         providers: [thingProvider(scenario, options.mistake)],
         connections: { get: async (_provider, id) => ({ id, credentials: options.credentials }) },
         store: mortalStore(wrap(store), store, life, witness) as Store<SqliteTx>,
-        sources:
-          driver === undefined
-            ? []
-            : [queueSource("broker", driver, { provider: "fake", maxDeliveries: MOST_DELIVERIES })],
+        sources: sourcesOf(options),
         clock: life.clock,
         random,
         logger: quiet,
@@ -120,4 +117,12 @@ export class Process {
  */
 const MOST_DELIVERIES = 1_000;
 export const LEASE_MS = 45_000;
+
+function sourcesOf({ driver, mistake, scenario }: ProcessOptions): Source[] {
+  const sources = scenario.polls ? [thingFeed(scenario, mistake)] : [];
+  if (driver !== undefined)
+    sources.push(queueSource("broker", driver, { provider: "fake", maxDeliveries: MOST_DELIVERIES }));
+  return sources;
+}
+
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };

@@ -2,11 +2,13 @@ import { z } from "zod";
 import {
   defineProvider,
   defineResource,
+  pollSource,
   standardWebhooks,
   type AnyProvider,
   type Context,
   type ListArguments,
   type ResourceDefinition,
+  type Source,
   type SyncEvent,
 } from "trueup";
 import { FAKE_SECRET, type FakeEvent } from "trueup/testing";
@@ -34,10 +36,13 @@ export const MOST_EVENTS = 5;
 /** What a broken variant says wrong of the provider. */
 export type AdapterMistake = Partial<
   Pick<ResourceDefinition<Thing>, "fetch" | "freshness" | "gone" | "idOf">
->;
+> & {
+  /** What it tells of a page of the feed. */
+  readonly told?: (events: SyncEvent[]) => SyncEvent[];
+};
 
 /** The adapter for the fake provider, as the scenario wants it. */
-export function thingProvider(scenario: Scenario, mistake: AdapterMistake = {}): AnyProvider {
+export function thingProvider(scenario: Scenario, { told: _, ...mistake }: AdapterMistake = {}): AnyProvider {
   const { versions } = scenario;
   const asListed = (thing: Thing): unknown =>
     scenario.listItems === "full" ? thing : { id: thing.id, ...summaryVersion(scenario, thing) };
@@ -81,6 +86,24 @@ export function thingProvider(scenario: Scenario, mistake: AdapterMistake = {}):
     },
     resources: { [RESOURCE]: thing },
   }) as AnyProvider;
+}
+
+/** Polls the provider's feed, which tells of the same events as its webhooks. */
+export function thingFeed(scenario: Scenario, { told = (events) => events }: AdapterMistake = {}): Source {
+  return pollSource({
+    provider: "fake",
+    every: "20s",
+    poll: async ({ api }, { cursor }) => {
+      const page: { events: FakeEvent[]; next: string; more: boolean } = await api.get("events", {
+        query: { cursor },
+      });
+      return {
+        events: told(page.events.map((event) => eventOf(scenario, event))),
+        next: page.next,
+        more: page.more,
+      };
+    },
+  });
 }
 
 function summaryVersion({ versions }: Scenario, thing: Thing): { version?: string | number } {

@@ -9,6 +9,8 @@ export interface Scenario {
   readonly workers: number;
   /** How long a call of the store takes to get there, at most, and as long back. */
   readonly storeLatencyMs: number;
+  /** The provider's feed of events is polled as well. */
+  readonly polls: boolean;
   /** Webhooks come through a broker, which every process consumes. */
   readonly queue: boolean;
   /** Whether handlers write in the transaction that settles their work. */
@@ -129,6 +131,7 @@ export function scenarioOf(seed: number): Scenario {
     workers: store === "shared" ? dice.between(2, 4) : 1,
     storeLatencyMs: store === "shared" ? dice.pick([0, 0, 10, 200]) : 0,
     queue: !ticks && dice.chance(0.25),
+    polls: !ticks && dice.chance(0.25),
   };
 }
 

@@ -155,11 +155,18 @@ export class World {
     const mark = `m${this.#counter}`;
     this.note(`put ${id} ${mark} ${JSON.stringify(options)}`);
     this.fake.put(RESOURCE, id, { mark }, options);
+    this.#told(id, options);
   }
 
   delete(id: string, options: { quiet?: boolean } = {}): void {
     this.note(`delete ${id} ${JSON.stringify(options)}`);
-    this.fake.delete(RESOURCE, id, options);
+    if (this.fake.delete(RESOURCE, id, options)) this.#told(id, options);
+  }
+
+  /** What is not done quietly is in the feed. */
+  #told(id: string, { quiet = false }: { quiet?: boolean }): void {
+    const last = this.fake.history(RESOURCE, id).at(-1);
+    if (!quiet && last !== undefined) this.ledger.feed.tells(last.sequence);
   }
 
   spawn(works: boolean): Process {
