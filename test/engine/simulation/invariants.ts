@@ -1,6 +1,6 @@
 import type { FakeState } from "trueup/testing";
 import type { Handed } from "./copy.ts";
-import { RESOURCE } from "./provider.ts";
+import { RESOURCE } from "./accounts.ts";
 import type { World } from "./world.ts";
 
 /**
@@ -34,7 +34,7 @@ function checkObject(
   what: string,
   counts: (one: Handed) => boolean,
 ): void {
-  const history = world.fake.history(RESOURCE, id);
+  const history = world.history(id);
   let at = -1;
   for (const one of handed) {
     const found = placeOf(history, one, one.regressed ? -1 : at);
@@ -83,8 +83,8 @@ export function checkAnswered(world: World): void {
   const answered = new Set<string>();
   for (const { id, statuses } of fake.deliveries)
     if (statuses.some((status) => status === 200)) answered.add(id);
-  for (const id of fake.ids(RESOURCE)) {
-    const last = fake.history(RESOURCE, id).at(-1);
+  for (const id of world.ids()) {
+    const last = world.history(id).at(-1);
     const event = `evt_${last?.sequence}`;
     if (last === undefined || (!answered.has(event) && !world.ledger.isRecorded(event))) continue;
     const truth = last.object?.["mark"];
@@ -106,7 +106,7 @@ export function checkTouched(world: World): void {
   if (lag + missingRows + staleRead + scenario.lies > 0) return;
   const held = copyRows(world);
   for (const id of fake.ids(RESOURCE)) {
-    const last = fake.history(RESOURCE, id).at(-1);
+    const last = world.history(id).at(-1);
     // A first incremental pass has no `since`, and so shows no deletions.
     if (last?.object === undefined || last.sequence > touchedUpTo) continue;
     const truth = String(last.object["mark"]);
@@ -121,7 +121,7 @@ export function checkTouched(world: World): void {
 /** I5: the copy is what the provider has. */
 export function checkEqual(world: World): void {
   const held = copyRows(world);
-  for (const { id, mark } of world.fake.all(RESOURCE)) {
+  for (const { id, mark } of world.accounts.flatMap(({ resource }) => world.fake.all(resource))) {
     if (held.get(id) !== mark)
       world.violated("I5", `${id}: the provider has ${String(mark)}, the copy ${String(held.get(id))}`);
     held.delete(id);

@@ -55,7 +55,7 @@ export class Ledger {
       appended: (entries, results) => {
         for (const [i, { event, force, ref }] of entries.entries()) {
           if (event?.id !== undefined) this.#appended(event.id, results[i]?.status === "accepted");
-          if (force === true && ref.id === WHOLE_RESOURCE) this.feed.replaced();
+          if (force === true && ref.id === WHOLE_RESOURCE) this.feed.replaced(ref.connection);
         }
       },
       checkpointed: (key, value) => this.feed.checkpointed(key, value),

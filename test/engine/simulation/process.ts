@@ -3,11 +3,20 @@ import { queueSource } from "../../../src/sources/queue/source.ts";
 import type { Transport } from "trueup/testing";
 import type { SqliteTx } from "trueup/sqlite";
 import { mortalStore, type StoreWitness } from "./boundary.ts";
+import { accountsOf } from "./accounts.ts";
 import type { Driver } from "./broker.ts";
 import type { Copy } from "./copy.ts";
 import type { Home } from "./homes.ts";
 import type { Life } from "./life.ts";
-import { type AdapterMistake, ATTEMPTS, MOST_EVENTS, ROUTE, thingFeed, thingProvider } from "./provider.ts";
+import {
+  ACCOUNT_HEADER,
+  type AdapterMistake,
+  ATTEMPTS,
+  MOST_EVENTS,
+  ROUTE,
+  thingFeed,
+  thingProvider,
+} from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 
 export type ThingEngine = SyncEngine<readonly AnyProvider[], SqliteTx>;
@@ -38,8 +47,8 @@ export class Process {
   readonly engine: ThingEngine;
   readonly works: boolean;
   readonly receive: (request: Request) => Promise<Response>;
-  /** When it asked the provider, in milliseconds of virtual time. */
-  readonly requestedAt: number[] = [];
+  /** When it asked the provider, in milliseconds of virtual time, and for which connection. */
+  readonly requests: { readonly at: number; readonly connection: string }[] = [];
   readonly scenario: Scenario;
   readonly #onStartFailed: (error: unknown) => void;
   stopping = false;
@@ -54,7 +63,12 @@ export class Process {
     const engine: ThingEngine = new SyncEngine(
       {
         providers: [thingProvider(scenario, options.mistake)],
-        connections: { get: async (_provider, id) => ({ id, credentials: options.credentials }) },
+        connections: {
+          get: async (_provider, id) => ({ id, credentials: options.credentials }),
+          ...(scenario.accounts === 1
+            ? undefined
+            : { list: async () => accountsOf(scenario).map(({ connection }) => connection) }),
+        },
         store: mortalStore(wrap(store), store, life, witness) as Store<SqliteTx>,
         sources: sourcesOf(options),
         clock: life.clock,
@@ -68,7 +82,8 @@ export class Process {
         retry: { attempts: ATTEMPTS, minDelayMs: 500, maxDelayMs: 20_000 },
       },
       (request) => {
-        this.requestedAt.push(life.clock.monotonic());
+        const connection = String(request.headers[ACCOUNT_HEADER]);
+        this.requests.push({ at: life.clock.monotonic(), connection });
         return life.act("the API", () => transport(request));
       },
     );

@@ -12,6 +12,7 @@ import {
   type SyncEvent,
 } from "trueup";
 import { FAKE_SECRET, type FakeEvent } from "trueup/testing";
+import { accountOf, holderOf, RESOURCE } from "./accounts.ts";
 import type { Scenario } from "./scenario.ts";
 
 export const thingSchema = z.object({
@@ -24,8 +25,9 @@ export const thingSchema = z.object({
 export type Thing = z.infer<typeof thingSchema>;
 
 export const ROUTE = "fake.thing";
-export const RESOURCE = "thing";
 export const BASE_URL = "http://fake.example/v1/";
+/** In which each request says for whom it is. */
+export const ACCOUNT_HEADER = "x-account";
 /** The type of events that name no object. */
 export const TOUCHED = "thing.touched";
 export const ATTEMPTS = 4;
@@ -52,16 +54,18 @@ export function thingProvider(scenario: Scenario, { told: _, ...mistake }: Adapt
     ...(versions === "none"
       ? undefined
       : { versionOf: (object: Thing) => (versions === "number" ? object.version : object.updated_at) }),
-    fetch: (id, { api }) => api.get(`${RESOURCE}/${id}`),
+    fetch: (id, { api, connection }) => api.get(`${accountOf(connection.id).resource}/${id}`),
     ...(scenario.fetchMany
       ? {
-          fetchMany: async (ids: string[], { api }: Context) =>
-            (await api.get<{ items: unknown[] }>(RESOURCE, { query: { ids } })).items,
+          fetchMany: async (ids: string[], { api, connection }: Context) =>
+            (await api.get<{ items: unknown[] }>(accountOf(connection.id).resource, { query: { ids } }))
+              .items,
           batchSize: 3,
         }
       : undefined),
-    list: async ({ cursor, limit, since }: ListArguments, { api }) => {
-      const page: { items: Thing[]; next: string | null; deleted?: string[] } = await api.get(RESOURCE, {
+    list: async ({ cursor, limit, since }: ListArguments, { api, connection }) => {
+      const { resource } = accountOf(connection.id);
+      const page: { items: Thing[]; next: string | null; deleted?: string[] } = await api.get(resource, {
         query: { cursor, limit, since },
       });
       return { items: page.items.map(asListed), next: page.next, deleted: page.deleted };
@@ -77,11 +81,15 @@ export function thingProvider(scenario: Scenario, { told: _, ...mistake }: Adapt
     credentials: z.object({ token: z.string() }),
     api: {
       baseUrl: BASE_URL,
-      headers: ({ credentials }) => ({ authorization: `Bearer ${credentials.token}` }),
+      headers: ({ credentials, id }) => ({
+        authorization: `Bearer ${credentials.token}`,
+        [ACCOUNT_HEADER]: id,
+      }),
       rateLimit: scenario.rateLimit,
     },
     webhook: {
       verify: standardWebhooks({ secret: FAKE_SECRET }),
+      connection: ({ json }) => holderOf((json as FakeEvent).resource).connection,
       events: ({ json }) => [eventOf(scenario, json as FakeEvent)],
     },
     resources: { [RESOURCE]: thing },
@@ -93,12 +101,14 @@ export function thingFeed(scenario: Scenario, { told = (events) => events }: Ada
   return pollSource({
     provider: "fake",
     every: "20s",
-    poll: async ({ api }, { cursor }) => {
+    poll: async ({ api, connection }, { cursor }) => {
       const page: { events: FakeEvent[]; next: string; more: boolean } = await api.get("events", {
         query: { cursor },
       });
+      // Each account is shown the feed of all, and takes from it what is its own.
+      const own = page.events.filter(({ resource }) => holderOf(resource).connection === connection.id);
       return {
-        events: told(page.events.map((event) => eventOf(scenario, event))),
+        events: told(own.map((event) => eventOf(scenario, event))),
         next: page.next,
         more: page.more,
       };
@@ -112,8 +122,8 @@ function summaryVersion({ versions }: Scenario, thing: Thing): { version?: strin
 }
 
 function eventOf({ hinted, versions }: Scenario, event: FakeEvent): SyncEvent {
-  if (event.type === TOUCHED) return { id: event.id, resource: event.resource, type: event.type };
-  const bare = { id: event.id, resource: event.resource, objectId: event.object_id, type: event.type };
+  if (event.type === TOUCHED) return { id: event.id, resource: RESOURCE, type: event.type };
+  const bare = { id: event.id, resource: RESOURCE, objectId: event.object_id, type: event.type };
   if (!hinted) return bare;
   const hint = event.type.endsWith(".deleted") ? "delete" : "upsert";
   if (versions === "none") return { ...bare, hint };

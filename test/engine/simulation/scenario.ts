@@ -9,6 +9,8 @@ export interface Scenario {
   readonly workers: number;
   /** How long a call of the store takes to get there, at most, and as long back. */
   readonly storeLatencyMs: number;
+  /** How many accounts of the provider there are, a connection each. */
+  readonly accounts: number;
   /** The provider's feed of events is polled as well. */
   readonly polls: boolean;
   /** Webhooks come through a broker, which every process consumes. */
@@ -132,6 +134,7 @@ export function scenarioOf(seed: number): Scenario {
     storeLatencyMs: store === "shared" ? dice.pick([0, 0, 10, 200]) : 0,
     queue: !ticks && dice.chance(0.25),
     polls: !ticks && dice.chance(0.25),
+    accounts: dice.chance(0.2) ? 2 : 1,
   };
 }
 

@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto";
 import { FAKE_SECRET } from "trueup/testing";
+import { ownerOf, RESOURCE } from "./accounts.ts";
 import { Dice } from "./dice.ts";
 import { FORGED } from "./copy.ts";
 import {
@@ -11,8 +12,8 @@ import {
   checkRate,
   checkTouched,
 } from "./invariants.ts";
-import { LEASE_MS, type Process } from "./process.ts";
-import { RESOURCE, ROUTE, TOUCHED } from "./provider.ts";
+import { LEASE_MS, type Process, type ThingEngine } from "./process.ts";
+import { ROUTE, TOUCHED } from "./provider.ts";
 import { scenarioOf, type Scenario } from "./scenario.ts";
 import { virtualTimers } from "./virtual-timers.ts";
 import { World, type Violation, type WorldOptions } from "./world.ts";
@@ -66,20 +67,34 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
 }
 
 /** When those asked the provider who share a rate: all processes, where they share a store, else each by itself. */
-function ratesOf({ scenario }: World, everyone: readonly Process[]): readonly (readonly number[])[] {
-  if (scenario.store === "shared")
-    return [everyone.flatMap(({ requestedAt }) => requestedAt).toSorted((a, b) => a - b)];
-  return everyone.filter(({ life }) => !life.stalled).map(({ requestedAt }) => requestedAt);
+function ratesOf(
+  { accounts, scenario }: World,
+  everyone: readonly Process[],
+): readonly (readonly number[])[] {
+  const together =
+    scenario.store === "shared"
+      ? [everyone.flatMap(({ requests }) => requests)]
+      : everyone.filter(({ life }) => !life.stalled).map(({ requests }) => requests);
+  return accounts.flatMap(({ connection }) =>
+    together.map((requests) =>
+      requests
+        .filter((request) => request.connection === connection)
+        .map(({ at }) => at)
+        .toSorted((a, b) => a - b),
+    ),
+  );
 }
 
-/** Never deleted: a list that is suddenly empty is not believed, and rightly so (I7). */
-const KEPT = "t0";
+/** Never deleted, in any account: a list that is suddenly empty is not believed, and rightly so (I7). */
+const KEPT = "0";
 
 async function chaos(world: World, everyone: Process[]): Promise<void> {
   const { scenario } = world;
   const dice = new Dice(scenario.seed, "script");
-  const ids = Array.from({ length: scenario.objects }, (_, i) => `t${i}`);
-  world.put(KEPT);
+  const ids = world.accounts.flatMap(({ letter }) =>
+    Array.from({ length: scenario.objects }, (_, i) => `${letter}${i}`),
+  );
+  for (const { letter } of world.accounts) world.put(`${letter}${KEPT}`);
   for (let step = 0; step < scenario.steps; step += 1) {
     act(world, dice, ids);
     await world.advance(dice.pick([0, 5, 100, 1_000, 1_000, 5_000, 20_000]));
@@ -101,7 +116,7 @@ function act(world: World, dice: Dice, ids: readonly string[]): void {
     for (let i = 0; i < times; i += 1)
       world.put(dice.chance(0.7) ? id : dice.pick(ids), { quiet, keepVersion: dice.chance(scenario.lies) });
   } else if (roll < 0.62) {
-    if (id !== KEPT) world.delete(id, { quiet });
+    if (!id.endsWith(KEPT)) world.delete(id, { quiet });
   } else if (roll < 0.7) {
     if (worker !== undefined) byHand(worker, dice, id);
   } else if (roll < 0.74) {
@@ -126,15 +141,17 @@ function act(world: World, dice: Dice, ids: readonly string[]): void {
 
 /** What an operator does. What comes of it is seen elsewhere; a process may die over it. */
 function byHand({ engine, scenario }: Process, dice: Dice, id: string): void {
+  const { connection } = ownerOf(id);
   const forget = (promise: Promise<unknown>) => void promise.catch(() => {});
   const roll = dice.random();
-  if (roll < 0.35) forget(engine.trigger(ROUTE, [id]));
+  if (roll < 0.35) forget(engine.trigger(ROUTE, [id], { connection }));
   else if (roll < 0.55)
-    forget(engine.reconcile(ROUTE, { mode: "full", timeoutMs: dice.between(500, 60_000) }));
-  else if (roll < 0.7 && scenario.incremental) forget(engine.reconcile(ROUTE, { mode: "incremental" }));
+    forget(engine.reconcile(ROUTE, { mode: "full", connection, timeoutMs: dice.between(500, 60_000) }));
+  else if (roll < 0.7 && scenario.incremental)
+    forget(engine.reconcile(ROUTE, { mode: "incremental", connection }));
   else if (roll < 0.8) forget(engine.deadLetters.retry({}));
-  else if (roll < 0.9) forget(engine.verify(ROUTE));
-  else forget(engine.resume({ provider: "fake" }));
+  else if (roll < 0.9) forget(engine.verify(ROUTE, { connection }));
+  else forget(engine.resume({ provider: "fake", connection }));
 }
 
 /** Somebody who does not know the secret. */
@@ -205,24 +222,37 @@ async function peace(world: World): Promise<void> {
   checkAnswered(world);
   checkBroker(world);
   checkTouched(world);
-  // The first may go on where an earlier one was interrupted; the second has seen everything since.
-  for (let pass = 0; pass < 2; pass += 1) {
-    const { error, late, value } = await world.drive(engine.reconcile(ROUTE, { mode: "full" }), 2 * HOUR_MS);
-    if (late || value?.complete !== true)
-      return world.violated("I5", `a full pass did not end: ${late ? "late" : String(error)}`);
-    if (!(await idle(world))) return;
-  }
+  for (const { connection } of world.accounts) if (!(await repaired(world, engine, connection))) return;
   checkEqual(world);
-  const { error, value: drift } = await world.drive(engine.verify(ROUTE), HOUR_MS);
-  if (drift === undefined) world.violated("I5", `verify failed: ${String(error)}`);
-  // A pass on its schedule may be at some of them at this moment.
-  else if (drift.missing + drift.stale + drift.extra + (scenario.schedules ? 0 : drift.pending) > 0)
-    world.violated("I5", `drift: ${JSON.stringify(drift)}`);
+  for (const { connection } of world.accounts) await checkDrift(world, engine, connection);
   if (scenario.ticks) return;
   for (const worker of world.workers) {
     await world.drive(stop(world, worker), HOUR_MS);
     if (!worker.life.dead) world.violated("I5", "an engine did not stop");
   }
+}
+
+/** Full passes over all that one account has. @returns whether they came to an end */
+async function repaired(world: World, engine: ThingEngine, connection: string): Promise<boolean> {
+  // The first may go on where an earlier one was interrupted; the second has seen everything since.
+  for (let pass = 0; pass < 2; pass += 1) {
+    const whole = engine.reconcile(ROUTE, { mode: "full", connection });
+    const { error, late, value } = await world.drive(whole, 2 * HOUR_MS);
+    if (late || value?.complete !== true) {
+      world.violated("I5", `a full pass did not end: ${late ? "late" : String(error)}`);
+      return false;
+    }
+    if (!(await idle(world))) return false;
+  }
+  return true;
+}
+
+async function checkDrift(world: World, engine: ThingEngine, connection: string): Promise<void> {
+  const { error, value: drift } = await world.drive(engine.verify(ROUTE, { connection }), HOUR_MS);
+  if (drift === undefined) world.violated("I5", `verify failed: ${String(error)}`);
+  // A pass on its schedule may be at some of them at this moment.
+  else if (drift.missing + drift.stale + drift.extra + (world.scenario.schedules ? 0 : drift.pending) > 0)
+    world.violated("I5", `drift: ${JSON.stringify(drift)}`);
 }
 
 /** One that works, with time for a new one to take over from a dead one. */

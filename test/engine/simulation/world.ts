@@ -1,5 +1,6 @@
 import type { Store } from "trueup";
-import { FakeProvider, TestClock } from "trueup/testing";
+import { FakeProvider, type FakeState, TestClock } from "trueup/testing";
+import { type Account, accountsOf, ownerOf, RESOURCE } from "./accounts.ts";
 import { Broker, type Driver } from "./broker.ts";
 import { Copy } from "./copy.ts";
 import { Dice } from "./dice.ts";
@@ -7,7 +8,7 @@ import { type CopyRow, keyvHome, sqliteHome, type Home } from "./homes.ts";
 import { Ledger } from "./ledger.ts";
 import { Killed, type Fate, Life } from "./life.ts";
 import { Process, LEASE_MS } from "./process.ts";
-import { type AdapterMistake, CANARY, RESOURCE } from "./provider.ts";
+import { type AdapterMistake, CANARY } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 import { sharedHome } from "./shared-home.ts";
 import { Trace } from "./trace.ts";
@@ -44,7 +45,7 @@ export class World {
   readonly scenario: Scenario;
   readonly clock = new TestClock();
   readonly #startedAt = this.clock.now();
-  readonly fake: FakeProvider<typeof RESOURCE>;
+  readonly fake: FakeProvider;
   readonly home: Home;
   readonly copy: Copy;
   readonly ledger: Ledger;
@@ -93,7 +94,7 @@ export class World {
     const violated = (invariant: string, what: string) => this.violated(invariant, what);
     this.ledger = new Ledger(scenario, this.clock, violated);
     this.fake = new FakeProvider({
-      resources: [RESOURCE],
+      resources: this.accounts.map(({ resource }) => resource),
       seed: seed ^ 0x5bd1e995,
       clock: this.clock,
       faults: scenario.faults,
@@ -141,12 +142,23 @@ export class World {
     this.violations.push({ invariant, what });
   }
 
-  /** The last change of any object. */
+  get accounts(): readonly Account[] {
+    return accountsOf(this.scenario);
+  }
+
+  /** The ids of all objects that there are or ever were. */
+  ids(): string[] {
+    return this.accounts.flatMap(({ resource }) => this.fake.ids(resource));
+  }
+
+  /** Every state that an object ever had. */
+  history(id: string): readonly FakeState[] {
+    return this.fake.history(ownerOf(id).resource, id);
+  }
+
+  /** The last change of any object of the first account. */
   lastSequence(): number {
-    return Math.max(
-      0,
-      ...this.fake.ids(RESOURCE).map((id) => this.fake.history(RESOURCE, id).at(-1)?.sequence ?? 0),
-    );
+    return Math.max(0, ...this.fake.ids(RESOURCE).map((id) => this.history(id).at(-1)?.sequence ?? 0));
   }
 
   /** Changes an object so that no other state of any object is like it. */
@@ -154,19 +166,19 @@ export class World {
     this.#counter += 1;
     const mark = `m${this.#counter}`;
     this.note(`put ${id} ${mark} ${JSON.stringify(options)}`);
-    this.fake.put(RESOURCE, id, { mark }, options);
+    this.fake.put(ownerOf(id).resource, id, { mark }, options);
     this.#told(id, options);
   }
 
   delete(id: string, options: { quiet?: boolean } = {}): void {
     this.note(`delete ${id} ${JSON.stringify(options)}`);
-    if (this.fake.delete(RESOURCE, id, options)) this.#told(id, options);
+    if (this.fake.delete(ownerOf(id).resource, id, options)) this.#told(id, options);
   }
 
   /** What is not done quietly is in the feed. */
   #told(id: string, { quiet = false }: { quiet?: boolean }): void {
-    const last = this.fake.history(RESOURCE, id).at(-1);
-    if (!quiet && last !== undefined) this.ledger.feed.tells(last.sequence);
+    const last = this.history(id).at(-1);
+    if (!quiet && last !== undefined) this.ledger.feed.tells(last.sequence, ownerOf(id).connection);
   }
 
   spawn(works: boolean): Process {
