@@ -30,7 +30,7 @@ export interface StoreWitness {
   locked(lock: Lock): void;
   checkpointed(key: string, value: string | null): void;
   /** @param found what the store knows then of the objects that differed */
-  recorded(page: PageRecord, found: readonly (Lookup | undefined)[]): void;
+  recorded(page: PageRecord, claims: readonly Claim[], found: readonly (Lookup | undefined)[]): void;
 }
 
 /** Calls that wait for something else than the store. */
@@ -119,7 +119,7 @@ function mortalSession<Tx>(
     recordPage: (page) =>
       life.store("recordPage", async () => {
         const claims = leased(await session.recordPage(page));
-        witness.recorded(page, await truth.lookup(page.scope, page.differing));
+        witness.recorded(page, claims, await truth.lookup(page.scope, page.differing));
         return claims;
       }),
     heartbeat: () =>

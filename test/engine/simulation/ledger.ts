@@ -29,7 +29,7 @@ export class Ledger {
       now: () => clock.monotonic(),
       violated: (what) => violated("I3", what),
     });
-    const passes = new PassRecords((what) => violated("I6", what));
+    const passes = new PassRecords(violated);
     this.feed = new FeedCursor(
       (event) => this.isRecorded(event),
       (what) => violated("I6", what),
@@ -60,7 +60,7 @@ export class Ledger {
       },
       checkpointed: (key, value) => this.feed.checkpointed(key, value),
       locked: (lock) => passes.locked(lock),
-      recorded: (page, found) => passes.recorded(page, found),
+      recorded: (page, claims, found) => passes.recorded(page, claims, found),
     };
   }
 

@@ -91,8 +91,9 @@ export class Process {
       engine.handleBatch(ROUTE, copy.batchHandler(life) as never, { size: 4, concurrency: 2 });
     else engine.handle(ROUTE, copy.handler(life) as never);
     if (scenario.schedules) {
-      if (scenario.incremental) engine.schedule(ROUTE, { every: "45s", mode: "incremental" });
-      engine.schedule(ROUTE, { every: "4m", mode: "full" });
+      if (scenario.incremental)
+        engine.schedule(ROUTE, { every: scenario.every.incremental, mode: "incremental" });
+      engine.schedule(ROUTE, { every: scenario.every.full, mode: "full" });
     }
     engine.on("change.failed", ({ error, ref }) =>
       options.note(`${life.name}: ${ref.id} fails: ${error.message}`),

@@ -36,15 +36,14 @@ export const CANARY = "canary-5f0c2e8b91d74a36";
 export const MOST_EVENTS = 5;
 
 /** What a broken variant says wrong of the provider. */
-export type AdapterMistake = Partial<
-  Pick<ResourceDefinition<Thing>, "fetch" | "freshness" | "gone" | "idOf">
-> & {
+export interface AdapterMistake {
+  readonly resource?: Partial<Pick<ResourceDefinition<Thing>, "fetch" | "freshness" | "gone" | "idOf">>;
   /** What it tells of a page of the feed. */
   readonly told?: (events: SyncEvent[]) => SyncEvent[];
-};
+}
 
 /** The adapter for the fake provider, as the scenario wants it. */
-export function thingProvider(scenario: Scenario, { told: _, ...mistake }: AdapterMistake = {}): AnyProvider {
+export function thingProvider(scenario: Scenario, { resource: mistake }: AdapterMistake = {}): AnyProvider {
   const { versions } = scenario;
   const asListed = (thing: Thing): unknown =>
     scenario.listItems === "full" ? thing : { id: thing.id, ...summaryVersion(scenario, thing) };

@@ -26,6 +26,8 @@ export interface Scenario {
   /** Whether events have hint and version, or only the object's id. */
   readonly hinted: boolean;
   readonly schedules: boolean;
+  /** How often, where there are schedules. */
+  readonly every: { readonly incremental: string; readonly full: string };
   /** Works in slices (`tick`) rather than all the time. */
   readonly ticks: boolean;
   /** A second process that only receives. */
@@ -83,6 +85,7 @@ export function scenarioOf(seed: number): Scenario {
     versions,
     hinted: dice.chance(0.75),
     schedules: dice.chance(0.5),
+    every: { incremental: "45s", full: "4m" },
     ticks,
     receiver: store !== "keyv" && dice.chance(0.3),
     concurrency: dice.pick([1, 2, 8, 32]),
