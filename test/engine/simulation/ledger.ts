@@ -75,6 +75,11 @@ export class Ledger {
     return this.#recorded.has(event);
   }
 
+  /** How many events the store has said that it has. */
+  get recordedEvents(): number {
+    return this.#recorded.size;
+  }
+
   #appended(event: string, isNew: boolean): void {
     this.#recorded.add(event);
     if (isNew) this.accepted.set(event, (this.accepted.get(event) ?? 0) + 1);

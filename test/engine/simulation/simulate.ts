@@ -278,8 +278,11 @@ async function idle(world: World): Promise<boolean> {
     const { worker } = world;
     if (worker !== undefined) {
       if (worker.ticks) await world.drive(worker.engine.tick({ timeoutMs: 60_000 }), HOUR_MS);
+      const events = world.ledger.recordedEvents;
       const { value: status } = await world.drive(worker.engine.status(), HOUR_MS); // of any process: they share the store
-      if (status?.backlog === 0 && (world.broker?.waiting ?? 0) === 0) {
+      // What a poller found while the answer was on its way is not in it.
+      const last = events === world.ledger.recordedEvents && (world.broker?.waiting ?? 0) === 0;
+      if (status?.backlog === 0 && last) {
         if (status.deadLetters === 0) return true;
         if (!revived) {
           // Crashes and faults of before may have left it one attempt, or none.
