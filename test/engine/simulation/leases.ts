@@ -52,18 +52,18 @@ export class Leases {
   leased(session: SessionName, claims: readonly Claim[]): void {
     if (claims.length > 0) this.#expectWorking(session, "leased objects");
     for (const { fence, ref } of claims) {
-      const before = this.#live.get(ref.id);
+      const before = this.#live.get(keyOf(ref));
       if (before !== undefined && before.fence >= fence)
         this.#options.violated(`${ref.id} was leased with fence ${fence} after ${before.fence}`);
       if (before !== undefined && before.session !== session && this.#lives(before.session))
         this.#options.violated(`${ref.id} was leased though ${String(before.session.description)} holds it`);
-      this.#live.set(ref.id, { session, fence });
+      this.#live.set(keyOf(ref), { session, fence });
     }
   }
 
   accepted(session: SessionName, { claim, kind }: Settlement): void {
     this.#expectWorking(session, `settled ${claim.ref.id}`);
-    const live = this.#live.get(claim.ref.id);
+    const live = this.#live.get(keyOf(claim.ref));
     if (live?.fence === claim.fence && live.session === session) return;
     const holder = live === undefined ? "nobody" : `fence ${live.fence}`;
     this.#options.violated(
@@ -72,7 +72,7 @@ export class Leases {
   }
 
   settled({ claim }: Settlement): void {
-    if (this.#live.get(claim.ref.id)?.fence === claim.fence) this.#live.delete(claim.ref.id);
+    if (this.#live.get(keyOf(claim.ref))?.fence === claim.fence) this.#live.delete(keyOf(claim.ref));
   }
 
   /** Whether a lease is live by all that the store has said. */
@@ -91,4 +91,9 @@ export class Leases {
     if (!this.#options.shared && session !== this.#working)
       this.#options.violated(`${String(session.description)} ${what} after it lost the store`);
   }
+}
+
+/** No two accounts have an object in common, but each has the mark that something of it changed, whose id is empty. */
+function keyOf({ connection, id }: Claim["ref"]): string {
+  return id === "" ? `all of ${connection}` : id;
 }
