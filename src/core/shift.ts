@@ -56,6 +56,7 @@ export class Shift {
   /** How many share it; the last to leave ends it. */
   holders = 0;
   readonly #options: ShiftOptions;
+  #over = false;
   #cancelBeat = () => {};
 
   private constructor(options: ShiftOptions, session: WorkSession<unknown>) {
@@ -103,6 +104,7 @@ export class Shift {
   }
 
   async end(): Promise<void> {
+    this.#over = true;
     this.#cancelBeat();
     try {
       await this.session.release();
@@ -119,11 +121,14 @@ export class Shift {
 
   async #beat(): Promise<void> {
     try {
-      if (!(await this.session.heartbeat())) {
+      const lives = await this.session.heartbeat();
+      if (this.#over) return; // its answer was under way when the right to work was given up
+      if (!lives) {
         this.lost(new TrueupError("STORE_LOST", "another process took over this store"));
         return;
       }
     } catch (thrown) {
+      if (this.#over) return;
       this.#options.hooks.emit("error", { error: asError(thrown), during: "the heartbeat" });
     }
     if (!this.ended.signal.aborted) this.#beatLater();

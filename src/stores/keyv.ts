@@ -6,31 +6,11 @@
 
 import { Keyv } from "keyv";
 import { invalidOption, TrueupError } from "../core/errors.ts";
-import type { Scope } from "../core/event.ts";
-import {
-  type AppendEntry,
-  type AppendResult,
-  connectionKey,
-  type DeadLetterFilter,
-  type DeadRecord,
-  type IndexEntry,
-  type Lock,
-  type Lookup,
-  type Pause,
-  type Pending,
-  type RouteCounts,
-  type Store,
-  type StoreEnvironment,
-  type WorkSession,
-} from "../core/store.ts";
-import { append } from "./memory/append.ts";
-import { counts, forget, lookup, pending, recordIndex, sweep } from "./memory/calls.ts";
+import type { Store, StoreEnvironment, WorkSession } from "../core/store.ts";
 import { Database, type Limits } from "./memory/database.ts";
-import { deadRecords, listDead } from "./memory/dead-letters.ts";
-import { endPass, unseen } from "./memory/passes.ts";
-import { discardedDead, retriedDead } from "./memory/record.ts";
 import { MemorySession } from "./memory/session.ts";
 import { shareDatabase, type SharedDatabase } from "./memory/shared.ts";
+import { MemoryStore } from "./memory/store.ts";
 
 export interface KeyvStoreOptions {
   /** What the store's keys in the Keyv begin with; anything else there is left alone. `"trueup:"` by default. */
@@ -86,7 +66,7 @@ function limit(name: string, value: number): number {
   throw invalidOption(`\`${name}\` must be a positive integer, not ${value}`);
 }
 
-class KeyvStore implements Store {
+class KeyvStore extends MemoryStore implements Store {
   readonly guarantees = { durability: "none", shared: false, transactional: false } as const;
   readonly #keyv: Keyv;
   readonly #prefix: string;
@@ -95,6 +75,7 @@ class KeyvStore implements Store {
   #session: MemorySession | undefined;
 
   constructor(keyv: Keyv, prefix: string, limits: Limits) {
+    super();
     this.#keyv = keyv;
     this.#prefix = prefix;
     this.#limits = limits;
@@ -120,7 +101,7 @@ class KeyvStore implements Store {
     readonly leaseMs: number;
     readonly signal?: AbortSignal | undefined;
   }): Promise<WorkSession> {
-    const database = this.#database;
+    const database = this.memory;
     const session = new MemorySession(database);
     if (!(await database.takeOver(session, options.leaseMs, options.signal))) {
       throw new TrueupError("STORE_IN_USE", "another session in this process works on this Keyv");
@@ -136,146 +117,7 @@ class KeyvStore implements Store {
     return session;
   }
 
-  async append(entries: readonly AppendEntry[]): Promise<AppendResult[]> {
-    return await this.#database.change((draft) => append(draft, entries));
-  }
-
-  async nextDue(
-    routes: readonly { readonly provider: string; readonly resource: string }[],
-  ): Promise<number | undefined> {
-    const { state, now } = this.#database;
-    const dues = routes.flatMap((route) => state.lanes.nextDue(route, now) ?? []);
-    return dues.length === 0 ? undefined : Math.min(...dues);
-  }
-
-  async counter(_scope: Scope): Promise<number> {
-    return this.#database.counter;
-  }
-
-  async lookup(scope: Scope, ids: readonly string[]): Promise<(Lookup | undefined)[]> {
-    return lookup(this.#database.state, scope, ids);
-  }
-
-  async record(
-    scope: Scope,
-    entries: readonly { readonly id: string; readonly index: IndexEntry }[],
-  ): Promise<number> {
-    return await this.#database.change((draft) => recordIndex(draft, scope, entries));
-  }
-
-  async unseen(
-    scope: Scope,
-    pass: string,
-    options: { readonly mark: number; readonly after: string | undefined; readonly limit: number },
-  ): Promise<{ readonly id: string; readonly position: string }[]> {
-    return unseen(this.#database.state, scope, pass, options);
-  }
-
-  async endPass(scope: Scope, pass: string, lock: Lock, checkpoint: string | null): Promise<void> {
-    await this.#database.change((draft) => endPass(draft, scope, pass, lock, checkpoint));
-  }
-
-  async countPresent(scope: Scope): Promise<number> {
-    return this.#database.state.scope(scope)?.present ?? 0;
-  }
-
-  async getCheckpoint(key: string): Promise<string | undefined> {
-    return this.#database.state.checkpoints.get(key);
-  }
-
-  async setCheckpoint(key: string, value: string | null): Promise<void> {
-    await this.#database.change((draft) => draft.setCheckpoint(key, value));
-  }
-
-  async lock(name: string, ttlMs: number, held?: Lock): Promise<Lock | undefined> {
-    return await this.#database.change((draft) => {
-      const found = draft.state.locks.get(name);
-      const isHolder = held !== undefined && found?.fence === held.fence;
-      if (held !== undefined && !isHolder) return undefined;
-      if (!isHolder && found !== undefined && found.until > draft.now) return undefined;
-      const fence = isHolder ? held.fence : draft.next();
-      draft.setLock({ name, fence, until: draft.now + ttlMs });
-      return { name, fence };
-    });
-  }
-
-  async unlock(lock: Lock): Promise<void> {
-    await this.#database.change((draft) => {
-      const found = draft.state.locks.get(lock.name);
-      // The fence stays behind, so that no page of the former holder is taken for the next one's.
-      if (found?.fence === lock.fence) draft.setLock({ name: lock.name, fence: draft.next(), until: 0 });
-    });
-  }
-
-  async pause(pause: Pause): Promise<void> {
-    await this.#database.change((draft) => {
-      const { provider, connection, until, reason } = pause;
-      const found = draft.state.pauseInForce(provider, connection, draft.now);
-      const endsEarlier =
-        found !== undefined && (found.until === null || (until !== null && until < found.until));
-      if (!endsEarlier) draft.setPause({ provider, connection, until, reason });
-    });
-  }
-
-  async resume(provider: string, connection: string): Promise<void> {
-    await this.#database.change((draft) => {
-      const found = draft.state.pauseOf(provider, connection);
-      if (found !== undefined) draft.setPause(found, false);
-    });
-  }
-
-  async pauses(): Promise<Pause[]> {
-    const { state, now } = this.#database;
-    return [...state.pauses.values()].filter((pause) => pause.until === null || pause.until > now);
-  }
-
-  async connections(provider: string): Promise<string[]> {
-    const scopes = [...this.#database.state.scopes.values()].map((one) => one.scope);
-    const names = scopes.filter((scope) => scope.provider === provider).map((scope) => scope.connection);
-    return [...new Set(names)];
-  }
-
-  async forget(provider: string, connection: string): Promise<void> {
-    const checkpoints = connectionKey(provider, connection);
-    await this.#database.change((draft) => forget(draft, { provider, connection }, checkpoints));
-  }
-
-  async counts(): Promise<RouteCounts[]> {
-    return counts(this.#database.state);
-  }
-
-  async pending(dueBy: number): Promise<Pending> {
-    return pending(this.#database.state, dueBy);
-  }
-
-  async listDead(
-    filter: DeadLetterFilter,
-    page: { readonly cursor: string | undefined; readonly limit: number },
-  ): Promise<{ readonly items: DeadRecord[]; readonly next: string | undefined }> {
-    return listDead(this.#database.state, filter, page);
-  }
-
-  async retryDead(filter: DeadLetterFilter): Promise<number> {
-    return await this.#database.change((draft) => {
-      const records = deadRecords(draft.state, filter);
-      for (const dead of records) draft.put(retriedDead(dead, draft.now));
-      return records.length;
-    });
-  }
-
-  async discardDead(filter: DeadLetterFilter): Promise<number> {
-    return await this.#database.change((draft) => {
-      const records = deadRecords(draft.state, filter);
-      for (const dead of records) draft.put(discardedDead(dead, draft.now));
-      return records.length;
-    });
-  }
-
-  async sweep(): Promise<boolean> {
-    return await this.#database.change(sweep);
-  }
-
-  get #database(): Database {
+  protected get memory(): Database {
     if (this.#shared === undefined) throw notOpen();
     return this.#shared.database;
   }

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { TrueupError } from "trueup";
 import { sqliteStore } from "trueup/sqlite";
 import type { WorkSession } from "../../src/core/store.ts";
-import { next, notesEngine, temporaryDirectory, timedEngine } from "./notes.ts";
+import { next, notesEngine, recorded, temporaryDirectory, timedEngine } from "./notes.ts";
 import { gate, World } from "./world.ts";
 
 /** An SQLite store whose sessions are changed before they are used. */
@@ -53,6 +53,32 @@ describe("a store that another process took over (I3)", () => {
     await pass(1_000);
     expect(await aborted.promise).toMatchObject({ code: "STORE_LOST" });
   });
+});
+
+describe("a heartbeat that is answered after the engine has stopped", () => {
+  for (const answer of [true, false]) {
+    test(`should set no timer and tell no error: ${answer}`, async () => {
+      const asked = gate();
+      const goOn = gate();
+      const store = storeWith((session) => {
+        session.heartbeat = async () => {
+          asked.open();
+          await goOn.opened;
+          return answer;
+        };
+      });
+      const { clock, engine, pass } = timedEngine({ engine: { store, leaseMs: 3_000 } });
+      const errors = recorded(engine, "error");
+      await engine.start();
+      await pass(1_000);
+      await asked.opened; // the control: one is under way
+      await engine.stop();
+      goOn.open();
+      await clock.settle();
+      expect(clock.pendingTimers).toBe(0);
+      expect(errors).toEqual([]);
+    });
+  }
 });
 
 describe("an event that comes during a claim (I5)", () => {

@@ -88,7 +88,8 @@ export class MemorySession implements WorkSession {
   }
 }
 
-function settle(draft: Draft, settlement: Settlement): SettleOutcome {
+/** Ends one claim, if its lease is live. */
+export function settle(draft: Draft, settlement: Settlement): SettleOutcome {
   const { claim } = settlement;
   const record = draft.object(claim.key);
   if (record?.state !== "leased" || record.fence !== claim.fence) return "lost";

@@ -1,4 +1,14 @@
-import type { Claim, Settlement, Store, WorkSession } from "trueup";
+import type {
+  AppendEntry,
+  AppendResult,
+  Claim,
+  Lock,
+  Lookup,
+  PageRecord,
+  Settlement,
+  Store,
+  WorkSession,
+} from "trueup";
 import type { Life } from "./life.ts";
 
 /** A session as witnesses tell it from others. */
@@ -8,20 +18,36 @@ export type SessionName = symbol;
 export interface StoreWitness {
   /** A process has the right to work, from now on. */
   began(session: SessionName): void;
+  /** It was told that it has it still. */
+  beat(session: SessionName): void;
   /** It has given it up. */
   released(session: SessionName): void;
   leased(session: SessionName, claims: readonly Claim[]): void;
   /** The settlement was written, or a commit's callback is told that it will be. */
   accepted(session: SessionName, settlement: Settlement): void;
   settled(settlement: Settlement): void;
+  appended(entries: readonly AppendEntry[], results: readonly AppendResult[]): void;
+  locked(lock: Lock): void;
+  checkpointed(key: string, value: string | null): void;
+  /** @param found what the store knows then of the objects that differed */
+  recorded(page: PageRecord, claims: readonly Claim[], found: readonly (Lookup | undefined)[]): void;
 }
 
 /** Calls that wait for something else than the store. */
 const WAITING = new Set(["work"]);
 const PLAIN = new Set(["guarantees", "subscribe"]);
 
-/** A store as a mortal process has it. */
-export function mortalStore<Tx>(store: Store<Tx>, life: Life, witness: StoreWitness): Store<Tx> {
+/**
+ * A store as a mortal process has it.
+ *
+ * @param truth the same store, where a broken variant stands before it: what the witness is told is read there
+ */
+export function mortalStore<Tx>(
+  store: Store<Tx>,
+  truth: Store<unknown>,
+  life: Life,
+  witness: StoreWitness,
+): Store<Tx> {
   return new Proxy(store, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name);
@@ -31,7 +57,30 @@ export function mortalStore<Tx>(store: Store<Tx>, life: Life, witness: StoreWitn
         return (...args: unknown[]) =>
           life.act(name, async () => {
             const session = (await call(...args)) as WorkSession<Tx>;
-            return mortalSession(session, life, witness);
+            return mortalSession(session, truth, life, witness);
+          });
+      }
+      if (name === "append") {
+        return (entries: readonly AppendEntry[]) =>
+          life.store(name, async () => {
+            const results = await target.append(entries);
+            witness.appended(entries, results);
+            return results;
+          });
+      }
+      if (name === "setCheckpoint") {
+        return (key: string, value: string | null) =>
+          life.store(name, async () => {
+            await target.setCheckpoint(key, value);
+            witness.checkpointed(key, value);
+          });
+      }
+      if (name === "lock") {
+        return (...args: Parameters<Store["lock"]>) =>
+          life.store(name, async () => {
+            const lock = await target.lock(...args);
+            if (lock !== undefined) witness.locked(lock);
+            return lock;
           });
       }
       if (WAITING.has(name)) return (...args: unknown[]) => life.act(name, () => call(...args));
@@ -40,7 +89,12 @@ export function mortalStore<Tx>(store: Store<Tx>, life: Life, witness: StoreWitn
   });
 }
 
-function mortalSession<Tx>(session: WorkSession<Tx>, life: Life, witness: StoreWitness): WorkSession<Tx> {
+function mortalSession<Tx>(
+  session: WorkSession<Tx>,
+  truth: Store<unknown>,
+  life: Life,
+  witness: StoreWitness,
+): WorkSession<Tx> {
   const name: SessionName = Symbol(life.name);
   witness.began(name);
   const leased = (claims: Claim[]) => {
@@ -62,8 +116,18 @@ function mortalSession<Tx>(session: WorkSession<Tx>, life: Life, witness: StoreW
         told(settlements, outcomes);
         return outcomes;
       }),
-    recordPage: (page) => life.store("recordPage", async () => leased(await session.recordPage(page))),
-    heartbeat: () => life.store("heartbeat", () => session.heartbeat()),
+    recordPage: (page) =>
+      life.store("recordPage", async () => {
+        const claims = leased(await session.recordPage(page));
+        witness.recorded(page, claims, await truth.lookup(page.scope, page.differing));
+        return claims;
+      }),
+    heartbeat: () =>
+      life.store("heartbeat", async () => {
+        const lives = await session.heartbeat();
+        if (lives) witness.beat(name);
+        return lives;
+      }),
     // Whatever becomes of it, the session is over: a disk that fails is simulated below the store, where it has one.
     release: () =>
       life.act("release", async () => {

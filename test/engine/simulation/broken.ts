@@ -4,13 +4,26 @@
  * @module
  */
 
-import type { AppendEntry, AppendResult, Claim, PageRecord, Store, WorkSession } from "trueup";
+import {
+  RejectError,
+  type AppendEntry,
+  type AppendResult,
+  type Claim,
+  type Lock,
+  type PageRecord,
+  type Store,
+  type WorkSession,
+} from "trueup";
+import type { Driver } from "./broker.ts";
+import { CANARY } from "./provider.ts";
 import type { SimulationOptions } from "./simulate.ts";
 
 export interface BrokenVariant {
   readonly name: string;
   /** Which invariants it may be caught by. */
   readonly breaks: readonly string[];
+  /** What is said of it then, where one check of several is to be proven. */
+  readonly says?: RegExp;
   /** Made anew for each run: some have a memory. */
   readonly options: () => SimulationOptions;
 }
@@ -37,7 +50,72 @@ function withSession(store: AnyStore, calls: (own: Session) => Partial<Session>)
   }));
 }
 
+/** A store whose locks exclude nobody, and bind nobody to them. */
+function withoutLocks(): (store: AnyStore) => AnyStore {
+  const newest = new Map<string, Lock>();
+  return (store) =>
+    withCalls(
+      withSession(store, (own) => ({
+        recordPage: (page) => own.recordPage({ ...page, lock: newest.get(page.lock.name) ?? page.lock }),
+      })),
+      (own) => ({
+        lock: async (name, ttlMs, held) => {
+          if (held !== undefined) return held;
+          const before = newest.get(name);
+          if (before !== undefined) await own.unlock(before);
+          const lock = await own.lock(name, ttlMs);
+          if (lock !== undefined) newest.set(name, lock);
+          return lock;
+        },
+      }),
+    );
+}
+
+/** A store that hands out once more what another has, now and then. */
+function withDoubles(): (store: AnyStore) => AnyStore {
+  let last: Claim | undefined;
+  let calls = 0;
+  return (store) =>
+    withSession(store, (own) => ({
+      claim: async (request) => {
+        const claims = await own.claim(request);
+        const double = last;
+        last = claims.at(-1) ?? last;
+        calls += 1;
+        const same = claims.some(({ ref }) => ref.id === double?.ref.id);
+        return double === undefined || same || calls % 3 !== 0 ? claims : [...claims, double];
+      },
+    }));
+}
+
+/** A client of the broker that acks otherwise. */
+function withAck(driver: Driver, when: "at once" | "late"): Driver {
+  return {
+    connect: async (environment, signal) => {
+      const own = await driver.connect(environment, signal);
+      if (when === "late") {
+        const { clock } = environment;
+        const ack: typeof own.ack = async (message) => {
+          await new Promise<void>((resolve) => void clock.setTimer(resolve, 30_000));
+          await own.ack(message);
+        };
+        return { ...own, ack };
+      }
+      return {
+        ...own,
+        receive: async (limit, stop) => {
+          const messages = await own.receive(limit, stop);
+          for (const message of messages) await own.ack(message).catch(() => {});
+          return messages;
+        },
+      };
+    },
+  };
+}
+
 const onSqlite = { store: "sqlite" } as const;
+const onShared = { store: "shared", workers: 3 } as const;
+const throughBroker = { queue: true, ticks: false } as const;
 const calm = { budget: "liveness" } as const;
 
 export const brokenVariants: readonly BrokenVariant[] = [
@@ -139,7 +217,7 @@ export const brokenVariants: readonly BrokenVariant[] = [
   },
   {
     name: "a store that moves the checkpoint on and forgets what the page showed",
-    breaks: ["I5"],
+    breaks: ["I6"],
     options: () => ({
       scenario: { ...calm },
       wrapStore: (store) =>
@@ -150,15 +228,24 @@ export const brokenVariants: readonly BrokenVariant[] = [
   },
   {
     name: "a store that hands out what was touched since the page was asked for",
-    breaks: ["I4", "I7"],
+    breaks: ["I4"],
+    says: /was leased from a page/,
     options: () => ({
       scenario: {
         ...calm,
         listItems: "full",
         versions: "none",
         schedules: true,
+        every: { incremental: "2s", full: "3s" }, // nearly always one under way
+        ticks: false,
         latencyMs: 2_000,
         stalls: 0,
+        concurrency: 8,
+        accounts: 1,
+        queue: false,
+        coalesceMs: 0,
+        handlerFailure: 0,
+        faults: {},
       },
       wrapStore: (store) =>
         withCalls(
@@ -178,15 +265,15 @@ export const brokenVariants: readonly BrokenVariant[] = [
     name: "an adapter that takes a broken API for a deletion",
     breaks: ["I7"],
     options: () => ({
-      mistake: { gone: [404, 500, 502, 503, 504] },
+      mistake: { resource: { gone: [404, 500, 502, 503, 504] } },
       scenario: { hinted: false, crash: 0, faults: { serverError: 0.7 } },
     }),
   },
   {
     name: "an adapter that gives a lagging API no time",
-    breaks: ["I2", "I5", "I7"],
+    breaks: ["I13"],
     options: () => ({
-      mistake: { freshness: { believeAfterMs: 0 } },
+      mistake: { resource: { freshness: { believeAfterMs: 0 } } },
       scenario: {
         ...calm,
         hinted: true,
@@ -194,6 +281,118 @@ export const brokenVariants: readonly BrokenVariant[] = [
         schedules: false,
         faults: { lag: 1, lagMs: 10_000 },
       },
+    }),
+  },
+  {
+    name: "a shared store that takes settlements of whoever lost the lease",
+    breaks: ["I3"],
+    says: /was taken with fence/,
+    options: () => ({
+      scenario: {
+        ...onShared,
+        ...calm,
+        commits: false,
+        stalls: 0.4,
+        latencyMs: 2_000,
+        storeLatencyMs: 200,
+        crash: 0,
+      },
+      wrapStore: (store) =>
+        withSession(store, (own) => ({
+          settle: async (settlements) => {
+            await own.settle(settlements);
+            return settlements.map(() => "settled");
+          },
+        })),
+    }),
+  },
+  {
+    name: "a shared store that gives away the work of those who live",
+    breaks: ["I3"],
+    says: /was leased though/,
+    options: () => ({
+      scenario: { ...onShared, ...calm, latencyMs: 2_000, crash: 0, stalls: 0 },
+      wrapStore: (store) => withCalls(store, (own) => ({ work: () => own.work({ leaseMs: 1 }) })),
+    }),
+  },
+  {
+    name: "a shared store that hands an object to two",
+    breaks: ["I3"],
+    says: /at once/,
+    options: () => ({
+      scenario: { ...onShared, ...calm, latencyMs: 500, crash: 0, commits: false },
+      wrapStore: withDoubles(),
+    }),
+  },
+  {
+    name: "a shared store whose locks bind nobody",
+    breaks: ["I6"],
+    says: /under the lock/,
+    options: () => ({
+      scenario: {
+        ...onShared,
+        ...calm,
+        schedules: true,
+        ticks: false,
+        latencyMs: 2_000,
+        pageSize: 1,
+        crash: 0,
+      },
+      wrapStore: withoutLocks(),
+    }),
+  },
+  {
+    name: "a shared store that has a permit for everybody",
+    breaks: ["I10"],
+    says: /requests within/,
+    options: () => ({
+      scenario: { ...onShared, ...calm, rateLimit: { requests: 2, perMs: 1_000 }, concurrency: 8 },
+      wrapStore: (store) =>
+        withCalls(store, () => ({
+          takePermits: async (_budget, wanted) => ({ permits: wanted, retryInMs: 0 }),
+        })),
+    }),
+  },
+  {
+    name: "a client of the broker that acks what it gets",
+    breaks: ["I8"],
+    says: /is not recorded/,
+    options: () => ({
+      scenario: { ...throughBroker },
+      wrapDriver: (driver) => withAck(driver, "at once"),
+    }),
+  },
+  {
+    name: "a client of the broker that acks when another may have the message",
+    breaks: ["I8"],
+    says: /not its own any more/,
+    options: () => ({
+      scenario: { ...throughBroker, crash: 0, budget: "safety" },
+      wrapDriver: (driver) => withAck(driver, "late"),
+    }),
+  },
+  {
+    name: "an adapter that tells a secret which is none of the connection's credentials",
+    breaks: ["I12"],
+    options: () => ({
+      credentials: { token: "another-secret-of-the-connection" },
+      mistake: {
+        resource: {
+          fetch: () => {
+            throw new RejectError(`refused with ${CANARY}`);
+          },
+        },
+      },
+      scenario: { crash: 0 },
+    }),
+  },
+  {
+    name: "an adapter that moves the feed's cursor past what it keeps to itself",
+    breaks: ["I6"],
+    says: /the feed's cursor is at/,
+    options: () => ({
+      scenario: { ...calm, polls: true, ticks: false, faults: { dropWebhook: 1 } },
+      mistake: { told: (events) => events.slice(1) },
     }),
   },
 ];

@@ -1,13 +1,13 @@
 import type { Batch, Change } from "trueup";
 import { RejectError, RetryLaterError } from "trueup";
-import type { SqliteTx } from "trueup/sqlite";
 import type { Dice } from "./dice.ts";
-import { COPY_TABLE } from "./homes.ts";
+import type { Handling } from "./handlings.ts";
+import type { CopyRow } from "./homes.ts";
 import type { Life } from "./life.ts";
 import { ATTEMPTS, CANARY, MOST_EVENTS, type Thing } from "./provider.ts";
 
-type ThingChange = Change<Thing, SqliteTx>;
-type ThingBatch = Batch<Thing, SqliteTx>;
+type ThingChange = Change<Thing, unknown>;
+type ThingBatch = Batch<Thing, unknown>;
 
 /** What the ids of forged events begin with. */
 export const FORGED = "forged_";
@@ -19,6 +19,8 @@ export interface Handed {
   readonly mark: string | null;
   readonly regressed: boolean;
   readonly fence: number;
+  /** `null`: deleted. */
+  readonly version?: number | null;
 }
 
 export interface CopyOptions {
@@ -27,6 +29,10 @@ export interface CopyOptions {
   /** How likely a handler fails, in one of its ways. Changes when the faults end. */
   readonly failure: () => number;
   readonly trace: (line: string) => void;
+  /** Writes in a commit's transaction. */
+  readonly write: (tx: unknown, row: CopyRow) => void;
+  /** A handler got a change. @returns what to call when it has ended */
+  readonly begun: (handed: Handed, handling: Handling) => () => void;
   readonly violated: (invariant: string, what: string) => void;
 }
 
@@ -53,53 +59,70 @@ export class Copy {
 
   handler(life: Life): (change: ThingChange) => Promise<void> {
     return async (change) => {
-      this.#receive(change, life);
-      await life.cross("handler");
-      const { dice } = this.#options;
-      const early = dice.chance(0.5);
-      if (early) await this.#fail(change, life);
-      if (this.#options.commits) {
-        await change.commit(async (tx) => {
-          this.#write(tx, change);
-          await life.crossInCommit("inside the commit");
-          if (!early) this.#throw();
-        });
-        if (dice.chance(this.#options.failure() / 5)) throw new Error("the handler failed after its commit");
-      } else {
-        await this.#apply(change, life);
-        if (!early) await this.#fail(change, life);
+      const ended = this.#receive(change, life);
+      try {
+        await this.#handle(change, life);
+      } finally {
+        ended();
       }
-      await life.cross("handler ends");
     };
+  }
+
+  async #handle(change: ThingChange, life: Life): Promise<void> {
+    await life.cross("handler");
+    const { dice } = this.#options;
+    const early = dice.chance(0.5);
+    if (early) await this.#fail(change, life);
+    if (this.#options.commits) {
+      await change.commit(async (tx) => {
+        this.#write(tx, change);
+        await life.crossInCommit("inside the commit");
+        if (!early) this.#throw();
+      });
+      if (dice.chance(this.#options.failure() / 5)) throw new Error("the handler failed after its commit");
+    } else {
+      await this.#apply(change, life);
+      if (!early) await this.#fail(change, life);
+    }
+    await life.cross("handler ends");
   }
 
   batchHandler(life: Life): (changes: readonly ThingChange[], batch: ThingBatch) => Promise<void> {
     return async (changes, batch) => {
-      const { commits, dice, failure } = this.#options;
-      for (const change of changes) this.#receive(change, life);
-      await life.cross("batch handler");
-      const well = changes.filter((change) => {
-        if (!dice.chance(failure() / 3)) return true;
-        batch.fail(change, new Error("a change of the batch failed"));
-        return false;
-      });
-      if (commits) {
-        await batch.commit(async (tx, live) => {
-          for (const change of live) this.#write(tx, change);
-          await life.crossInCommit("inside the batch's commit");
-          this.#throw();
-        });
-      } else {
-        for (const change of well) await this.#apply(change, life);
-        this.#throw();
+      const endings = changes.map((change) => this.#receive(change, life));
+      try {
+        await this.#handleBatch(changes, batch, life);
+      } finally {
+        for (const ended of endings) ended();
       }
-      await life.cross("batch handler ends");
     };
   }
 
-  #receive(change: ThingChange, life: Life): void {
-    const { violated, trace } = this.#options;
-    const { attempt, eventCount, events, fence, ref, regressed } = change;
+  async #handleBatch(changes: readonly ThingChange[], batch: ThingBatch, life: Life): Promise<void> {
+    const { commits, dice, failure } = this.#options;
+    await life.cross("batch handler");
+    const well = changes.filter((change) => {
+      if (!dice.chance(failure() / 3)) return true;
+      batch.fail(change, new Error("a change of the batch failed"));
+      return false;
+    });
+    if (commits) {
+      await batch.commit(async (tx, live) => {
+        for (const change of live) this.#write(tx, change);
+        await life.crossInCommit("inside the batch's commit");
+        this.#throw();
+      });
+    } else {
+      for (const change of well) await this.#apply(change, life);
+      this.#throw();
+    }
+    await life.cross("batch handler ends");
+  }
+
+  /** @returns what to call when the handler has ended */
+  #receive(change: ThingChange, life: Life): () => void {
+    const { begun, violated, trace } = this.#options;
+    const { attempt, eventCount, events, fence, ref, regressed, signal } = change;
     const mark = change.kind === "upsert" ? change.object.mark : null;
     trace(`${life.name} hands ${ref.id} ${mark ?? "deleted"} attempt ${attempt} fence ${fence}`);
     if (attempt > ATTEMPTS) violated("I10", `${ref.id} was handed over in attempt ${attempt}`);
@@ -107,7 +130,10 @@ export class Copy {
       violated("I11", `${ref.id} was handed over for a forged event`);
     if (events.length > MOST_EVENTS || events.length > eventCount)
       violated("I10", `${ref.id} was handed over with ${events.length} of ${eventCount} events`);
-    this.handed.push({ id: ref.id, mark, regressed, fence });
+    const version = change.kind === "upsert" ? change.object.version : null;
+    const handed: Handed = { id: ref.id, mark, regressed, fence, version };
+    this.handed.push(handed);
+    return begun(handed, { life, id: ref.id, fence, signal });
   }
 
   /** An idempotent write that refuses what comes from a worker that lost its lease, as `change.fence` lets one. */
@@ -122,11 +148,9 @@ export class Copy {
     });
   }
 
-  #write(tx: SqliteTx, change: ThingChange): void {
-    tx.run(COPY_TABLE);
-    const mark = change.kind === "upsert" ? change.object.mark : null;
-    const row = [change.ref.id, mark, Number(change.regressed)] as const;
-    tx.run("INSERT INTO copy_log (id, state, regressed) VALUES (?, ?, ?)", ...row);
+  #write(tx: unknown, change: ThingChange): void {
+    const state = change.kind === "upsert" ? change.object.mark : null;
+    this.#options.write(tx, { id: change.ref.id, state, regressed: Number(change.regressed) });
   }
 
   /** Fails in one of the ways of handlers, sometimes by never ending. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Keyv, keyvStorageCapability, type KeyvStorageCapability, type KeyvStorageEntry } from "keyv";
 import { keyvStore, type Store } from "trueup";
-import { sqliteStore } from "trueup/sqlite";
+import { sqliteStore, type SqliteTx } from "trueup/sqlite";
 import type { Life } from "./life.ts";
 
 /** What survives the processes: the store's data. A store kept on other servers joins the simulation with one of these. */
@@ -14,14 +14,23 @@ export interface Home {
   /** What the operating system does when a process has died: closes its files. */
   bury(life: Life): Promise<void>;
   dispose(): Promise<void>;
-  /** The user's rows, where they live beside the store's. */
-  rows?(): { readonly id: string; readonly state: string | null; readonly regressed: number }[];
+  /** The user's rows, where they live beside the store's: what was written, in order. */
+  rows?(): readonly CopyRow[];
+  /** Writes one, in a commit's transaction. */
+  write?(tx: unknown, row: CopyRow): void;
+}
+
+/** A state as a handler writes it; `null`: the object is gone. */
+export interface CopyRow {
+  readonly id: string;
+  readonly state: string | null;
+  readonly regressed: number;
 }
 
 /** A file system in memory where there is one: a simulated power failure is not what is looked for here. */
 const ROOT = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 
-export const COPY_TABLE = `CREATE TABLE IF NOT EXISTS copy_log
+const COPY_TABLE = `CREATE TABLE IF NOT EXISTS copy_log
   (at INTEGER PRIMARY KEY, id TEXT NOT NULL, state TEXT, regressed INTEGER NOT NULL)`;
 
 export function sqliteHome(): Home {
@@ -41,6 +50,11 @@ export function sqliteHome(): Home {
     async dispose() {
       for (const store of open.values()) await store.close();
       rmSync(folder, { recursive: true, force: true });
+    },
+    write(tx, { id, regressed, state }) {
+      const own = tx as SqliteTx;
+      own.run(COPY_TABLE);
+      own.run("INSERT INTO copy_log (id, state, regressed) VALUES (?, ?, ?)", id, state, regressed);
     },
     rows() {
       const db = new DatabaseSync(path, { readOnly: true });

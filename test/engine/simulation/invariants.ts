@@ -1,6 +1,6 @@
 import type { FakeState } from "trueup/testing";
 import type { Handed } from "./copy.ts";
-import { RESOURCE } from "./provider.ts";
+import { RESOURCE } from "./accounts.ts";
 import type { World } from "./world.ts";
 
 /**
@@ -18,7 +18,7 @@ export function checkOrder(world: World): void {
   const inOrder = (handed: readonly Handed[], what: string, counts: (one: Handed) => boolean) => {
     for (const [id, own] of Map.groupBy(handed, (one) => one.id)) checkObject(world, id, own, what, counts);
   };
-  const settled = ({ fence, id }: Handed) => world.settledFences.get(id)?.has(fence) === true;
+  const settled = ({ fence, id }: Handed) => world.ledger.settledFences.get(id)?.has(fence) === true;
   // A replica may show an older state than one that a handler began with and never ended, of which nobody knows more.
   if (scenario.commits) inOrder(written, "written", () => true);
   else inOrder(written, "written", replicas ? settled : () => true);
@@ -34,7 +34,7 @@ function checkObject(
   what: string,
   counts: (one: Handed) => boolean,
 ): void {
-  const history = world.fake.history(RESOURCE, id);
+  const history = world.history(id);
   let at = -1;
   for (const one of handed) {
     const found = placeOf(history, one, one.regressed ? -1 : at);
@@ -73,7 +73,7 @@ export function copyRows(world: World): Map<string, string> {
   return held;
 }
 
-/** I1, I2: every change whose event was answered with success is in the copy, if it was the object's last. */
+/** I1, I2: every change whose event was answered with success, or recorded, is in the copy, if it was the object's last. */
 export function checkAnswered(world: World): void {
   const { fake, scenario } = world;
   const { lag = 0, staleRead = 0 } = scenario.faults;
@@ -83,16 +83,19 @@ export function checkAnswered(world: World): void {
   const answered = new Set<string>();
   for (const { id, statuses } of fake.deliveries)
     if (statuses.some((status) => status === 200)) answered.add(id);
-  for (const id of fake.ids(RESOURCE)) {
-    const last = fake.history(RESOURCE, id).at(-1);
-    if (last === undefined || !answered.has(`evt_${last.sequence}`)) continue;
+  for (const id of world.ids()) {
+    const last = world.history(id).at(-1);
+    const event = `evt_${last?.sequence}`;
+    if (last === undefined || (!answered.has(event) && !world.ledger.isRecorded(event))) continue;
     const truth = last.object?.["mark"];
     if (held.get(id) !== truth)
-      world.violated(
-        "I2",
-        `${id}: the event of ${String(truth)} was answered 200, the copy has ${held.get(id)}`,
-      );
+      world.violated("I2", `${id}: the event of ${String(truth)} was taken, the copy has ${held.get(id)}`);
   }
+}
+
+/** I2: nothing is wrong with the broker's messages, so none of them is given up. */
+export function checkBroker(world: World): void {
+  for (const dead of world.broker?.dead ?? []) world.violated("I2", `a message was rejected: ${dead}`);
 }
 
 /** I2: an event that names no object was answered with success: a pass has found what had changed by then. */
@@ -103,7 +106,7 @@ export function checkTouched(world: World): void {
   if (lag + missingRows + staleRead + scenario.lies > 0) return;
   const held = copyRows(world);
   for (const id of fake.ids(RESOURCE)) {
-    const last = fake.history(RESOURCE, id).at(-1);
+    const last = world.history(id).at(-1);
     // A first incremental pass has no `since`, and so shows no deletions.
     if (last?.object === undefined || last.sequence > touchedUpTo) continue;
     const truth = String(last.object["mark"]);
@@ -118,7 +121,7 @@ export function checkTouched(world: World): void {
 /** I5: the copy is what the provider has. */
 export function checkEqual(world: World): void {
   const held = copyRows(world);
-  for (const { id, mark } of world.fake.all(RESOURCE)) {
+  for (const { id, mark } of world.accounts.flatMap(({ resource }) => world.fake.all(resource))) {
     if (held.get(id) !== mark)
       world.violated("I5", `${id}: the provider has ${String(mark)}, the copy ${String(held.get(id))}`);
     held.delete(id);
@@ -129,15 +132,7 @@ export function checkEqual(world: World): void {
 /** I9: an event is accepted once, whatever is sent again. */
 export function checkDuplicates(world: World): void {
   if (world.scenario.eventTtlMs < 86_400_000) return; // what was forgotten is found unchanged
-  const accepted = new Map<string, number>();
-  for (const { id, answers, statuses } of world.fake.deliveries) {
-    for (const [i, status] of statuses.entries()) {
-      if (status !== 200) continue;
-      const answer = JSON.parse(answers[i] ?? "{}") as { accepted?: number };
-      accepted.set(id, (accepted.get(id) ?? 0) + (answer.accepted ?? 0));
-    }
-  }
-  for (const [id, count] of accepted)
+  for (const [id, count] of world.ledger.accepted)
     if (count > 1) world.violated("I9", `event ${id} was accepted ${count} times`);
 }
 

@@ -1,6 +1,16 @@
 import type { Claim, Settlement } from "trueup";
 import type { SessionName } from "./boundary.ts";
 
+export interface LeasesOptions {
+  /** Whether several sessions work at once, each with leases that last for as long as it gives signs of life. */
+  readonly shared: boolean;
+  /** How long a session lives without one. */
+  readonly leaseMs: number;
+  /** By a clock that nobody sets. */
+  readonly now: () => number;
+  readonly violated: (what: string) => void;
+}
+
 interface Lease {
   readonly session: SessionName;
   readonly fence: number;
@@ -11,25 +21,30 @@ interface Lease {
  * takes anything from anybody else.
  */
 export class Leases {
-  readonly #shared: boolean;
-  readonly #violated: (what: string) => void;
+  readonly #options: LeasesOptions;
   readonly #live = new Map<string, Lease>();
+  /** When each session that has not ended last gave a sign of life. */
+  readonly #beats = new Map<SessionName, number>();
   /** The session that has the right to work, where there is only one. */
   #working: SessionName | undefined;
 
-  /** @param shared whether several sessions work at once, each with leases that last until another takes them */
-  constructor(shared: boolean, violated: (what: string) => void) {
-    this.#shared = shared;
-    this.#violated = violated;
+  constructor(options: LeasesOptions) {
+    this.#options = options;
   }
 
   began(session: SessionName): void {
-    if (this.#shared) return;
+    this.beat(session);
+    if (this.#options.shared) return;
     this.#working = session;
     this.#live.clear();
   }
 
+  beat(session: SessionName): void {
+    this.#beats.set(session, this.#options.now());
+  }
+
   released(session: SessionName): void {
+    this.#beats.delete(session);
     if (this.#working === session) this.#working = undefined;
     for (const [id, lease] of this.#live) if (lease.session === session) this.#live.delete(id);
   }
@@ -37,27 +52,48 @@ export class Leases {
   leased(session: SessionName, claims: readonly Claim[]): void {
     if (claims.length > 0) this.#expectWorking(session, "leased objects");
     for (const { fence, ref } of claims) {
-      const before = this.#live.get(ref.id);
+      const before = this.#live.get(keyOf(ref));
       if (before !== undefined && before.fence >= fence)
-        this.#violated(`${ref.id} was leased with fence ${fence} after ${before.fence}`);
-      this.#live.set(ref.id, { session, fence });
+        this.#options.violated(`${ref.id} was leased with fence ${fence} after ${before.fence}`);
+      if (before !== undefined && before.session !== session && this.#lives(before.session))
+        this.#options.violated(`${ref.id} was leased though ${String(before.session.description)} holds it`);
+      this.#live.set(keyOf(ref), { session, fence });
     }
   }
 
   accepted(session: SessionName, { claim, kind }: Settlement): void {
     this.#expectWorking(session, `settled ${claim.ref.id}`);
-    const live = this.#live.get(claim.ref.id);
+    const live = this.#live.get(keyOf(claim.ref));
     if (live?.fence === claim.fence && live.session === session) return;
     const holder = live === undefined ? "nobody" : `fence ${live.fence}`;
-    this.#violated(`${claim.ref.id}: ${kind} was taken with fence ${claim.fence}, the lease had ${holder}`);
+    this.#options.violated(
+      `${claim.ref.id}: ${kind} was taken with fence ${claim.fence}, the lease had ${holder}`,
+    );
   }
 
   settled({ claim }: Settlement): void {
-    if (this.#live.get(claim.ref.id)?.fence === claim.fence) this.#live.delete(claim.ref.id);
+    if (this.#live.get(keyOf(claim.ref))?.fence === claim.fence) this.#live.delete(keyOf(claim.ref));
+  }
+
+  /** Whether a lease is live by all that the store has said. */
+  holds(id: string, fence: number): boolean {
+    const live = this.#live.get(id);
+    return live?.fence === fence && this.#lives(live.session);
+  }
+
+  #lives(session: SessionName): boolean {
+    if (!this.#options.shared) return session === this.#working;
+    const beatAt = this.#beats.get(session);
+    return beatAt !== undefined && this.#options.now() - beatAt < this.#options.leaseMs;
   }
 
   #expectWorking(session: SessionName, what: string): void {
-    if (!this.#shared && session !== this.#working)
-      this.#violated(`${String(session.description)} ${what} after it lost the store`);
+    if (!this.#options.shared && session !== this.#working)
+      this.#options.violated(`${String(session.description)} ${what} after it lost the store`);
   }
+}
+
+/** No two accounts have an object in common, but each has the mark that something of it changed, whose id is empty. */
+function keyOf({ connection, id }: Claim["ref"]): string {
+  return id === "" ? `all of ${connection}` : id;
 }

@@ -1,3 +1,4 @@
+import { sleep } from "../../../src/core/clock.ts";
 import { TrueupError, type Clock } from "trueup";
 
 /** Tells a life what happens to it at one of its boundaries. */
@@ -6,6 +7,8 @@ export interface Fate {
   crossing(life: Life, where: string): void;
   /** Whether this call of the store fails, before it has done anything. */
   storeFails(where: string): boolean;
+  /** How long a call is on its way to the store, or its answer back, in milliseconds: 0 where the store is no server. */
+  wayMs(): number;
 }
 
 /** What a call inside a commit ends with when its process dies: a database rolls back what nobody commits. */
@@ -21,6 +24,7 @@ export class Life {
   readonly name: string;
   readonly clock: Clock;
   readonly #fate: Fate;
+  readonly #world: Clock;
   readonly #timers = new Set<() => void>();
   readonly #killed: (() => void)[] = [];
   #dead = false;
@@ -33,6 +37,7 @@ export class Life {
   constructor(name: string, clock: Clock, fate: Fate) {
     this.name = name;
     this.#fate = fate;
+    this.#world = clock;
     this.clock = {
       now: () => clock.now(),
       monotonic: () => clock.monotonic(),
@@ -125,13 +130,21 @@ export class Life {
   store<T>(where: string, call: () => Promise<T>): Promise<T> {
     return this.act(where, async () => {
       if (this.fails(where)) throw new TrueupError("STORE_FAILED", "the simulated disk had a bad day");
+      await this.#travel();
       this.storeCalls += 1;
       try {
         return await call();
       } finally {
         this.storeCalls -= 1;
+        await this.#travel();
       }
     });
+  }
+
+  /** What is on its way arrives, though its sender stands still or is dead by then. */
+  async #travel(): Promise<void> {
+    const ms = this.#fate.wayMs();
+    if (ms > 0) await sleep(this.#world, ms);
   }
 
   #setTimer(clock: Clock, callback: () => void, delayMs: number): () => void {

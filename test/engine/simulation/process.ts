@@ -1,11 +1,22 @@
-import { SyncEngine, type AnyProvider, type Store } from "trueup";
+import { SyncEngine, type AnyProvider, type Source, type Store } from "trueup";
+import { queueSource } from "../../../src/sources/queue/source.ts";
 import type { Transport } from "trueup/testing";
 import type { SqliteTx } from "trueup/sqlite";
 import { mortalStore, type StoreWitness } from "./boundary.ts";
+import { accountsOf } from "./accounts.ts";
+import type { Driver } from "./broker.ts";
 import type { Copy } from "./copy.ts";
 import type { Home } from "./homes.ts";
 import type { Life } from "./life.ts";
-import { type AdapterMistake, ATTEMPTS, CANARY, MOST_EVENTS, ROUTE, thingProvider } from "./provider.ts";
+import {
+  ACCOUNT_HEADER,
+  type AdapterMistake,
+  ATTEMPTS,
+  MOST_EVENTS,
+  ROUTE,
+  thingFeed,
+  thingProvider,
+} from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
 
 export type ThingEngine = SyncEngine<readonly AnyProvider[], SqliteTx>;
@@ -20,7 +31,10 @@ export interface ProcessOptions {
   readonly witness: StoreWitness;
   /** How a broken variant breaks its store. */
   readonly wrap: (store: Store<unknown>) => Store<unknown>;
+  /** Its client of the broker, where webhooks come through one. */
+  readonly driver: Driver | undefined;
   readonly mistake: AdapterMistake | undefined;
+  readonly credentials: { readonly token: string };
   /** Writes into the trace. */
   readonly note: (line: string) => void;
   /** Works, or only receives. */
@@ -33,9 +47,9 @@ export class Process {
   readonly engine: ThingEngine;
   readonly works: boolean;
   readonly receive: (request: Request) => Promise<Response>;
-  /** When it asked the provider, in milliseconds of virtual time. */
-  readonly requestedAt: number[] = [];
-  readonly #scenario: Scenario;
+  /** When it asked the provider, in milliseconds of virtual time, and for which connection. */
+  readonly requests: { readonly at: number; readonly connection: string }[] = [];
+  readonly scenario: Scenario;
   readonly #onStartFailed: (error: unknown) => void;
   stopping = false;
 
@@ -43,13 +57,20 @@ export class Process {
     const { copy, home, life, random, scenario, transport, witness, works, wrap } = options;
     this.life = life;
     this.works = works;
-    this.#scenario = scenario;
+    this.scenario = scenario;
     this.#onStartFailed = onStartFailed;
+    const store = home.open(life);
     const engine: ThingEngine = new SyncEngine(
       {
         providers: [thingProvider(scenario, options.mistake)],
-        connections: { get: async (_provider, id) => ({ id, credentials: { token: CANARY } }) },
-        store: mortalStore(wrap(home.open(life)), life, witness) as Store<SqliteTx>,
+        connections: {
+          get: async (_provider, id) => ({ id, credentials: options.credentials }),
+          ...(scenario.accounts === 1
+            ? undefined
+            : { list: async () => accountsOf(scenario).map(({ connection }) => connection) }),
+        },
+        store: mortalStore(wrap(store), store, life, witness) as Store<SqliteTx>,
+        sources: sourcesOf(options),
         clock: life.clock,
         random,
         logger: quiet,
@@ -61,7 +82,8 @@ export class Process {
         retry: { attempts: ATTEMPTS, minDelayMs: 500, maxDelayMs: 20_000 },
       },
       (request) => {
-        this.requestedAt.push(life.clock.monotonic());
+        const connection = String(request.headers[ACCOUNT_HEADER]);
+        this.requests.push({ at: life.clock.monotonic(), connection });
         return life.act("the API", () => transport(request));
       },
     );
@@ -69,8 +91,9 @@ export class Process {
       engine.handleBatch(ROUTE, copy.batchHandler(life) as never, { size: 4, concurrency: 2 });
     else engine.handle(ROUTE, copy.handler(life) as never);
     if (scenario.schedules) {
-      if (scenario.incremental) engine.schedule(ROUTE, { every: "45s", mode: "incremental" });
-      engine.schedule(ROUTE, { every: "4m", mode: "full" });
+      if (scenario.incremental)
+        engine.schedule(ROUTE, { every: scenario.every.incremental, mode: "incremental" });
+      engine.schedule(ROUTE, { every: scenario.every.full, mode: "full" });
     }
     engine.on("change.failed", ({ error, ref }) =>
       options.note(`${life.name}: ${ref.id} fails: ${error.message}`),
@@ -94,7 +117,7 @@ export class Process {
   }
 
   get ticks(): boolean {
-    return this.#scenario.ticks && this.works;
+    return this.scenario.ticks && this.works;
   }
 
   begin(): void {
@@ -104,5 +127,18 @@ export class Process {
   }
 }
 
+/**
+ * A store that survives nothing leaves a message to its broker for as long as the connection is paused, which may be an
+ * hour; a broker that cannot hold it back brings it again after each of its leases.
+ */
+const MOST_DELIVERIES = 1_000;
 export const LEASE_MS = 45_000;
+
+function sourcesOf({ driver, mistake, scenario }: ProcessOptions): Source[] {
+  const sources = scenario.polls ? [thingFeed(scenario, mistake)] : [];
+  if (driver !== undefined)
+    sources.push(queueSource("broker", driver, { provider: "fake", maxDeliveries: MOST_DELIVERIES }));
+  return sources;
+}
+
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };

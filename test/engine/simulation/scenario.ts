@@ -4,7 +4,17 @@ import { Dice } from "./dice.ts";
 /** What one run is like. The seed decides all of it. */
 export interface Scenario {
   readonly seed: number;
-  readonly store: "sqlite" | "keyv";
+  readonly store: "sqlite" | "keyv" | "shared";
+  /** How many processes work at once: several, where the store is shared. */
+  readonly workers: number;
+  /** How long a call of the store takes to get there, at most, and as long back. */
+  readonly storeLatencyMs: number;
+  /** How many accounts of the provider there are, a connection each. */
+  readonly accounts: number;
+  /** The provider's feed of events is polled as well. */
+  readonly polls: boolean;
+  /** Webhooks come through a broker, which every process consumes. */
+  readonly queue: boolean;
   /** Whether handlers write in the transaction that settles their work. */
   readonly commits: boolean;
   readonly batches: boolean;
@@ -16,6 +26,8 @@ export interface Scenario {
   /** Whether events have hint and version, or only the object's id. */
   readonly hinted: boolean;
   readonly schedules: boolean;
+  /** How often, where there are schedules. */
+  readonly every: { readonly incremental: string; readonly full: string };
   /** Works in slices (`tick`) rather than all the time. */
   readonly ticks: boolean;
   /** A second process that only receives. */
@@ -29,6 +41,8 @@ export interface Scenario {
   readonly faults: Partial<Faults>;
   readonly latencyMs: number;
   readonly clockSkewMs: number;
+  /** How often somebody sets our clock on the wall, and by how much. */
+  readonly clockTurns: { readonly chance: number; readonly byMs: readonly number[] };
   readonly webhookRetryDelaysMs: readonly number[];
   /** Changes that move no version. */
   readonly lies: number;
@@ -49,7 +63,7 @@ export interface Scenario {
 
 export function scenarioOf(seed: number): Scenario {
   const dice = new Dice(seed, "scenario");
-  const store = dice.chance(0.6) ? "sqlite" : "keyv";
+  const store = storeOf(dice.random());
   const versions = dice.pick(["number", "number", "instant", "none"] as const);
   const calmProvider = dice.chance(0.2);
   const rough = (off: number, most: number) => (calmProvider ? 0 : dice.probability(off, most));
@@ -58,10 +72,11 @@ export function scenarioOf(seed: number): Scenario {
   const lag = mayLag ? rough(0.4, 1) : 0;
   const staleRead = mayLag ? rough(0.7, 0.1) : 0;
   const listItems = dice.chance(0.7) ? "full" : "summary";
+  const ticks = dice.chance(0.15);
   return {
     seed,
     store,
-    commits: store === "sqlite" && dice.chance(0.65),
+    commits: store !== "keyv" && dice.chance(0.65),
     batches: dice.chance(0.3),
     listItems,
     fetchMany: dice.chance(0.35),
@@ -70,8 +85,9 @@ export function scenarioOf(seed: number): Scenario {
     versions,
     hinted: dice.chance(0.75),
     schedules: dice.chance(0.5),
-    ticks: dice.chance(0.15),
-    receiver: store === "sqlite" && dice.chance(0.3),
+    every: { incremental: "45s", full: "4m" },
+    ticks,
+    receiver: store !== "keyv" && dice.chance(0.3),
     concurrency: dice.pick([1, 2, 8, 32]),
     pageSize: dice.between(1, 5),
     rateLimit: dice.chance(0.15) ? { requests: dice.between(2, 6), perMs: 1_000 } : undefined,
@@ -101,6 +117,7 @@ export function scenarioOf(seed: number): Scenario {
     },
     latencyMs: dice.pick([0, 20, 500]),
     clockSkewMs: calmProvider ? 0 : dice.pick([0, 0, 0, -90_000, 90_000]),
+    clockTurns: { chance: 0.03, byMs: [-3_600_000, 3_600_000, -5_000, 5_000] },
     webhookRetryDelaysMs: dice.pick([[], [1_000], [500, 5_000, 30_000]]),
     // A summary that says nothing new, and lies, cannot be seen through either.
     lies:
@@ -110,11 +127,21 @@ export function scenarioOf(seed: number): Scenario {
     quietChanges: dice.probability(0.5, 0.3),
     crash: dice.probability(0.3, 0.03),
     crashAfterAnswer: dice.probability(0.6, 0.2),
-    stalls: store === "sqlite" ? dice.probability(0.6, 0.15) : 0,
+    stalls: store !== "keyv" ? dice.probability(0.6, 0.15) : 0,
     storeFailure: dice.probability(0.8, 0.03),
     handlerFailure: dice.probability(0.5, 0.25),
     eventTtlMs: dice.chance(0.15) ? 20_000 : 7 * 86_400_000,
     wholeResource: dice.probability(0.7, 0.1),
     budget: dice.chance(0.12) ? "safety" : "liveness",
+    workers: store === "shared" ? dice.between(2, 4) : 1,
+    storeLatencyMs: store === "shared" ? dice.pick([0, 0, 10, 200]) : 0,
+    queue: !ticks && dice.chance(0.25),
+    polls: !ticks && dice.chance(0.25),
+    accounts: dice.chance(0.2) ? 2 : 1,
   };
+}
+
+function storeOf(roll: number): Scenario["store"] {
+  if (roll < 0.4) return "sqlite";
+  return roll < 0.7 ? "keyv" : "shared";
 }

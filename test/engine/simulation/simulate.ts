@@ -1,17 +1,19 @@
 import { createHmac } from "node:crypto";
 import { FAKE_SECRET } from "trueup/testing";
+import { ownerOf, RESOURCE } from "./accounts.ts";
 import { Dice } from "./dice.ts";
 import { FORGED } from "./copy.ts";
 import {
   checkAnswered,
+  checkBroker,
   checkDuplicates,
   checkEqual,
   checkOrder,
   checkRate,
   checkTouched,
 } from "./invariants.ts";
-import { LEASE_MS, type Process } from "./process.ts";
-import { RESOURCE, ROUTE, TOUCHED } from "./provider.ts";
+import { LEASE_MS, type Process, type ThingEngine } from "./process.ts";
+import { ROUTE, TOUCHED } from "./provider.ts";
 import { scenarioOf, type Scenario } from "./scenario.ts";
 import { virtualTimers } from "./virtual-timers.ts";
 import { World, type Violation, type WorldOptions } from "./world.ts";
@@ -39,13 +41,13 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const everyone: Process[] = [];
   const realTimers = virtualTimers(world.clock);
   try {
-    world.spawn(true);
+    for (let i = 0; i < scenario.workers; i += 1) world.spawn(true);
     if (scenario.receiver) world.spawn(false);
     await chaos(world, everyone);
     if (scenario.budget === "liveness") await peace(world);
     checkOrder(world);
     checkDuplicates(world);
-    for (const { life, requestedAt } of everyone) if (!life.stalled) checkRate(world, requestedAt);
+    for (const asked of ratesOf(world, everyone)) checkRate(world, asked);
   } catch (error) {
     world.violated("run", error instanceof Error ? (error.stack ?? error.message) : String(error));
   } finally {
@@ -64,14 +66,35 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   };
 }
 
-/** Never deleted: a list that is suddenly empty is not believed, and rightly so (I7). */
-const KEPT = "t0";
+/** When those asked the provider who share a rate: all processes, where they share a store, else each by itself. */
+function ratesOf(
+  { accounts, scenario }: World,
+  everyone: readonly Process[],
+): readonly (readonly number[])[] {
+  const together =
+    scenario.store === "shared"
+      ? [everyone.flatMap(({ requests }) => requests)]
+      : everyone.filter(({ life }) => !life.stalled).map(({ requests }) => requests);
+  return accounts.flatMap(({ connection }) =>
+    together.map((requests) =>
+      requests
+        .filter((request) => request.connection === connection)
+        .map(({ at }) => at)
+        .toSorted((a, b) => a - b),
+    ),
+  );
+}
+
+/** Never deleted, in any account: a list that is suddenly empty is not believed, and rightly so (I7). */
+const KEPT = "0";
 
 async function chaos(world: World, everyone: Process[]): Promise<void> {
   const { scenario } = world;
   const dice = new Dice(scenario.seed, "script");
-  const ids = Array.from({ length: scenario.objects }, (_, i) => `t${i}`);
-  world.put(KEPT);
+  const ids = world.accounts.flatMap(({ letter }) =>
+    Array.from({ length: scenario.objects }, (_, i) => `${letter}${i}`),
+  );
+  for (const { letter } of world.accounts) world.put(`${letter}${KEPT}`);
   for (let step = 0; step < scenario.steps; step += 1) {
     act(world, dice, ids);
     await world.advance(dice.pick([0, 5, 100, 1_000, 1_000, 5_000, 20_000]));
@@ -79,61 +102,60 @@ async function chaos(world: World, everyone: Process[]): Promise<void> {
   }
 }
 
+/** How often all connections to the broker break. */
+const BROKER_CUT = 0.03;
+
 function act(world: World, dice: Dice, ids: readonly string[]): void {
   const { fake, scenario } = world;
   const id = dice.pick(ids);
   const quiet = dice.chance(scenario.quietChanges);
+  const worker = world.workers.length === 0 ? undefined : dice.pick(world.workers);
   const roll = dice.random();
   if (roll < 0.5) {
     const times = dice.pick([1, 1, 1, 2, 4]);
     for (let i = 0; i < times; i += 1)
       world.put(dice.chance(0.7) ? id : dice.pick(ids), { quiet, keepVersion: dice.chance(scenario.lies) });
   } else if (roll < 0.62) {
-    if (id !== KEPT) world.delete(id, { quiet });
+    if (!id.endsWith(KEPT)) world.delete(id, { quiet });
   } else if (roll < 0.7) {
-    byHand(world, dice, id);
+    if (worker !== undefined) byHand(worker, dice, id);
   } else if (roll < 0.74) {
-    void forge(world, dice, id);
+    if (worker !== undefined) void forge(world, worker, dice, id);
   } else if (roll < 0.78) {
     fake.fail(dice.between(1, 20_000));
   } else if (roll < 0.84) {
-    const { worker } = world;
     if (worker !== undefined && scenario.crash > 0) world.kill(worker);
   } else if (roll < 0.84 + scenario.stalls) {
-    const { worker } = world;
     const ms = dice.pick([2_000, 2.5 * LEASE_MS]);
     if (worker !== undefined && dice.chance(0.5)) world.stallAtWork(worker, ms);
     else if (worker !== undefined) world.stall(worker, ms);
-  } else if (roll > 0.97) {
-    world.clock.setWallClock(world.clock.now() + dice.pick([-3_600_000, 3_600_000, -5_000, 5_000]));
+  } else if (roll > 1 - scenario.clockTurns.chance) {
+    world.turnClock(dice.pick(scenario.clockTurns.byMs));
   } else if (roll > 0.94) {
-    void stop(world);
+    if (worker !== undefined) void stop(world, worker);
   }
-  if (dice.chance(scenario.wholeResource)) void touch(world, dice);
-  const { worker } = world;
+  if (worker !== undefined && dice.chance(scenario.wholeResource)) void touch(world, worker, dice);
+  if (dice.chance(BROKER_CUT)) world.broker?.cut();
   if (worker?.ticks === true) worker.engine.tick({ timeoutMs: dice.between(100, 5_000) }).catch(() => {});
 }
 
 /** What an operator does. What comes of it is seen elsewhere; a process may die over it. */
-function byHand(world: World, dice: Dice, id: string): void {
-  const { scenario, worker } = world;
-  if (worker === undefined) return;
-  const { engine } = worker;
+function byHand({ engine, scenario }: Process, dice: Dice, id: string): void {
+  const { connection } = ownerOf(id);
   const forget = (promise: Promise<unknown>) => void promise.catch(() => {});
   const roll = dice.random();
-  if (roll < 0.35) forget(engine.trigger(ROUTE, [id]));
+  if (roll < 0.35) forget(engine.trigger(ROUTE, [id], { connection }));
   else if (roll < 0.55)
-    forget(engine.reconcile(ROUTE, { mode: "full", timeoutMs: dice.between(500, 60_000) }));
-  else if (roll < 0.7 && scenario.incremental) forget(engine.reconcile(ROUTE, { mode: "incremental" }));
+    forget(engine.reconcile(ROUTE, { mode: "full", connection, timeoutMs: dice.between(500, 60_000) }));
+  else if (roll < 0.7 && scenario.incremental)
+    forget(engine.reconcile(ROUTE, { mode: "incremental", connection }));
   else if (roll < 0.8) forget(engine.deadLetters.retry({}));
-  else if (roll < 0.9) forget(engine.verify(ROUTE));
-  else forget(engine.resume({ provider: "fake" }));
+  else if (roll < 0.9) forget(engine.verify(ROUTE, { connection }));
+  else forget(engine.resume({ provider: "fake", connection }));
 }
 
 /** Somebody who does not know the secret. */
-async function forge(world: World, dice: Dice, id: string): Promise<void> {
-  const { worker } = world;
-  if (worker === undefined) return;
+async function forge(world: World, worker: Process, dice: Dice, id: string): Promise<void> {
   const event = { id: `${FORGED}${dice.between(0, 1e9)}`, type: "thing.deleted", resource: RESOURCE };
   const key = Buffer.from("guessed");
   const status = await post(world, worker, { ...event, object_id: id, version: 1e9 }, key);
@@ -142,9 +164,7 @@ async function forge(world: World, dice: Dice, id: string): Promise<void> {
 }
 
 /** The provider says that something of the resource changed, and not what. */
-async function touch(world: World, dice: Dice): Promise<void> {
-  const { worker } = world;
-  if (worker === undefined) return;
+async function touch(world: World, worker: Process, dice: Dice): Promise<void> {
   const event = { id: `touched_${dice.between(0, 1e9)}`, type: TOUCHED, resource: RESOURCE };
   const at = world.lastSequence();
   const status = await post(world, worker, event, Buffer.from(FAKE_SECRET.slice("whsec_".length), "base64"));
@@ -175,9 +195,7 @@ async function post(
 }
 
 /** A deployment: the process ends in good order, and another begins. */
-async function stop(world: World): Promise<void> {
-  const { worker } = world;
-  if (worker === undefined) return;
+async function stop(world: World, worker: Process): Promise<void> {
   worker.stopping = true;
   world.note(`${worker.life.name} is stopped`);
   await worker.engine.stop({ timeoutMs: 5_000 });
@@ -202,24 +220,39 @@ async function peace(world: World): Promise<void> {
   await world.drive(engine.deadLetters.retry({}), HOUR_MS);
   if (!(await idle(world))) return;
   checkAnswered(world);
+  checkBroker(world);
   checkTouched(world);
+  for (const { connection } of world.accounts) if (!(await repaired(world, engine, connection))) return;
+  checkEqual(world);
+  for (const { connection } of world.accounts) await checkDrift(world, engine, connection);
+  if (scenario.ticks) return;
+  for (const worker of world.workers) {
+    await world.drive(stop(world, worker), HOUR_MS);
+    if (!worker.life.dead) world.violated("I5", "an engine did not stop");
+  }
+}
+
+/** Full passes over all that one account has. @returns whether they came to an end */
+async function repaired(world: World, engine: ThingEngine, connection: string): Promise<boolean> {
   // The first may go on where an earlier one was interrupted; the second has seen everything since.
   for (let pass = 0; pass < 2; pass += 1) {
-    const { error, late, value } = await world.drive(engine.reconcile(ROUTE, { mode: "full" }), 2 * HOUR_MS);
-    if (late || value?.complete !== true)
-      return world.violated("I5", `a full pass did not end: ${late ? "late" : String(error)}`);
-    if (!(await idle(world))) return;
+    const whole = engine.reconcile(ROUTE, { mode: "full", connection });
+    const { error, late, value } = await world.drive(whole, 2 * HOUR_MS);
+    if (late || value?.complete !== true) {
+      world.violated("I5", `a full pass did not end: ${late ? "late" : String(error)}`);
+      return false;
+    }
+    if (!(await idle(world))) return false;
   }
-  checkEqual(world);
-  const { error, value: drift } = await world.drive(engine.verify(ROUTE), HOUR_MS);
+  return true;
+}
+
+async function checkDrift(world: World, engine: ThingEngine, connection: string): Promise<void> {
+  const { error, value: drift } = await world.drive(engine.verify(ROUTE, { connection }), HOUR_MS);
   if (drift === undefined) world.violated("I5", `verify failed: ${String(error)}`);
   // A pass on its schedule may be at some of them at this moment.
-  else if (drift.missing + drift.stale + drift.extra + (scenario.schedules ? 0 : drift.pending) > 0)
+  else if (drift.missing + drift.stale + drift.extra + (world.scenario.schedules ? 0 : drift.pending) > 0)
     world.violated("I5", `drift: ${JSON.stringify(drift)}`);
-  if (scenario.ticks) return;
-  const { worker } = world;
-  await world.drive(stop(world), HOUR_MS);
-  if (worker !== undefined && !worker.life.dead) world.violated("I5", "the engine did not stop");
 }
 
 /** One that works, with time for a new one to take over from a dead one. */
@@ -236,17 +269,20 @@ async function workingEngine(world: World): Promise<Process["engine"] | undefine
   return undefined;
 }
 
-/** Lets time pass until nothing is left to do: pauses included, that is a matter of two hours at most. */
+/** Lets time pass until nothing is left to do: pauses included, that is a matter of two hours, by a clock left alone. */
 async function idle(world: World): Promise<boolean> {
-  const end = world.clock.monotonic() + 3 * HOUR_MS;
+  const end = world.clock.monotonic() + 3 * HOUR_MS + world.setBackMs;
   let revived = false;
   let stepMs = 5_000;
   while (world.clock.monotonic() < end) {
     const { worker } = world;
     if (worker !== undefined) {
       if (worker.ticks) await world.drive(worker.engine.tick({ timeoutMs: 60_000 }), HOUR_MS);
+      const events = world.ledger.recordedEvents;
       const { value: status } = await world.drive(worker.engine.status(), HOUR_MS); // of any process: they share the store
-      if (status?.backlog === 0) {
+      // What a poller found while the answer was on its way is not in it.
+      const last = events === world.ledger.recordedEvents && (world.broker?.waiting ?? 0) === 0;
+      if (status?.backlog === 0 && last) {
         if (status.deadLetters === 0) return true;
         if (!revived) {
           // Crashes and faults of before may have left it one attempt, or none.

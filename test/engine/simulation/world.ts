@@ -1,14 +1,16 @@
-import type { Settlement, Store } from "trueup";
-import { FakeProvider, TestClock } from "trueup/testing";
-import type { StoreWitness } from "./boundary.ts";
+import type { Store } from "trueup";
+import { FakeProvider, type FakeState, TestClock } from "trueup/testing";
+import { type Account, accountsOf, ownerOf, RESOURCE } from "./accounts.ts";
+import { Broker, type Driver } from "./broker.ts";
 import { Copy } from "./copy.ts";
 import { Dice } from "./dice.ts";
-import { keyvHome, sqliteHome, type Home } from "./homes.ts";
-import { Leases } from "./leases.ts";
+import { type CopyRow, keyvHome, sqliteHome, type Home } from "./homes.ts";
+import { Ledger } from "./ledger.ts";
 import { Killed, type Fate, Life } from "./life.ts";
 import { Process, LEASE_MS } from "./process.ts";
-import { type AdapterMistake, CANARY, RESOURCE } from "./provider.ts";
+import { type AdapterMistake, CANARY } from "./provider.ts";
 import type { Scenario } from "./scenario.ts";
+import { sharedHome } from "./shared-home.ts";
 import { Trace } from "./trace.ts";
 
 export interface Violation {
@@ -19,8 +21,12 @@ export interface Violation {
 export interface WorldOptions {
   /** Breaks the store that a process gets. */
   readonly wrapStore?: ((store: Store<unknown>) => Store<unknown>) | undefined;
+  /** Breaks the client of the broker. */
+  readonly wrapDriver?: ((driver: Driver) => Driver) | undefined;
   /** Breaks the adapter. */
   readonly mistake?: AdapterMistake | undefined;
+  /** What the connection has to prove itself by. @default the secret that nobody must be told */
+  readonly credentials?: { readonly token: string } | undefined;
   /** How many lines of the trace are kept. */
   readonly traceLines?: number | undefined;
 }
@@ -29,6 +35,8 @@ export interface WorldOptions {
 const MOST_CRASHES = 7;
 /** Crossings at which a process has claims in its hands. */
 const AMID_WORK = new Set(["the API )", "handler", "batch handler"]);
+/** How often a call of the broker fails, until the faults end. */
+const BROKER_FAILURE = 0.1;
 /** Rounds of waiting for a store, before it counts as hung. */
 const MOST_ROUNDS = 400;
 
@@ -36,25 +44,31 @@ const MOST_ROUNDS = 400;
 export class World {
   readonly scenario: Scenario;
   readonly clock = new TestClock();
-  readonly fake: FakeProvider<typeof RESOURCE>;
+  readonly #startedAt = this.clock.now();
+  readonly fake: FakeProvider;
   readonly home: Home;
   readonly copy: Copy;
-  readonly leases: Leases;
+  readonly ledger: Ledger;
+  /** Where webhooks come through one. */
+  readonly broker: Broker | undefined;
   readonly trace: Trace;
   readonly violations: Violation[] = [];
-  /** Fences whose work was settled, by object. */
-  readonly settledFences = new Map<string, Set<number>>();
   processes: Process[] = [];
   crashes = 0;
   /** Up to which change of the provider an event that named no object was answered with success. */
   touchedUpTo = 0;
   /** Whether processes die and fail. */
   chaos = true;
+  /** The most that the wall clock was ever ahead of the time that has passed. */
+  #furthestAheadMs = 0;
   readonly #mistake: AdapterMistake | undefined;
+  readonly #credentials: { readonly token: string };
   readonly #wrapStore: (store: Store<unknown>) => Store<unknown>;
+  readonly #wrapDriver: (driver: Driver) => Driver;
   readonly #fateDice: Dice;
   readonly #engineDice: Dice;
   readonly #routeDice: Dice;
+  readonly #wayDice: Dice;
   readonly #fate: Fate;
   readonly #restarts: { readonly at: number; readonly works: boolean }[] = [];
   readonly #dying: Process[] = [];
@@ -68,14 +82,19 @@ export class World {
     const { seed } = scenario;
     this.scenario = scenario;
     this.#mistake = options.mistake;
+    this.#credentials = options.credentials ?? { token: CANARY };
     this.#wrapStore = options.wrapStore ?? ((store) => store);
+    this.#wrapDriver = options.wrapDriver ?? ((driver) => driver);
     this.#fateDice = new Dice(seed, "fate");
     this.#engineDice = new Dice(seed, "engine");
     this.#routeDice = new Dice(seed, "routing");
+    this.#wayDice = new Dice(seed, "ways");
     this.trace = new Trace(options.traceLines ?? 0);
-    this.home = scenario.store === "sqlite" ? sqliteHome() : keyvHome();
+    this.home = homeOf(scenario);
+    const violated = (invariant: string, what: string) => this.violated(invariant, what);
+    this.ledger = new Ledger(scenario, this.clock, violated);
     this.fake = new FakeProvider({
-      resources: [RESOURCE],
+      resources: this.accounts.map(({ resource }) => resource),
       seed: seed ^ 0x5bd1e995,
       clock: this.clock,
       faults: scenario.faults,
@@ -83,17 +102,30 @@ export class World {
       clockSkewMs: scenario.clockSkewMs,
       webhookRetryDelaysMs: scenario.webhookRetryDelaysMs,
     });
-    this.fake.deliverTo((request) => this.#receive(request));
+    this.broker = scenario.queue
+      ? new Broker(this.clock, {
+          dice: new Dice(seed, "broker"),
+          failure: () => (this.chaos ? BROKER_FAILURE : 0),
+          isRecorded: (event) => this.ledger.isRecorded(event),
+          violated: (what) => this.violated("I8", what),
+        })
+      : undefined;
+    const { broker } = this;
+    this.fake.deliverTo((request) =>
+      broker === undefined ? this.#receive(request) : passOn(request, broker),
+    );
     this.copy = new Copy({
       commits: scenario.commits,
       dice: new Dice(seed, "handlers"),
       failure: () => (this.chaos ? scenario.handlerFailure : 0),
       trace: (line) => this.note(line),
-      violated: (invariant, what) => this.violated(invariant, what),
+      write: (tx, row: CopyRow) => this.home.write?.(tx, row),
+      begun: (handed, handling) => this.ledger.begun(handed, handling),
+      violated,
     });
-    this.leases = new Leases(false, (what) => this.violated("I3", what));
     this.#fate = {
       crossing: (life, where) => this.#crossing(life, where),
+      wayMs: () => (scenario.storeLatencyMs === 0 ? 0 : this.#wayDice.random() * scenario.storeLatencyMs),
       storeFails: () => this.chaos && this.#fateDice.chance(scenario.storeFailure),
     };
   }
@@ -110,12 +142,23 @@ export class World {
     this.violations.push({ invariant, what });
   }
 
-  /** The last change of any object. */
+  get accounts(): readonly Account[] {
+    return accountsOf(this.scenario);
+  }
+
+  /** The ids of all objects that there are or ever were. */
+  ids(): string[] {
+    return this.accounts.flatMap(({ resource }) => this.fake.ids(resource));
+  }
+
+  /** Every state that an object ever had. */
+  history(id: string): readonly FakeState[] {
+    return this.fake.history(ownerOf(id).resource, id);
+  }
+
+  /** The last change of any object of the first account. */
   lastSequence(): number {
-    return Math.max(
-      0,
-      ...this.fake.ids(RESOURCE).map((id) => this.fake.history(RESOURCE, id).at(-1)?.sequence ?? 0),
-    );
+    return Math.max(0, ...this.fake.ids(RESOURCE).map((id) => this.history(id).at(-1)?.sequence ?? 0));
   }
 
   /** Changes an object so that no other state of any object is like it. */
@@ -123,12 +166,19 @@ export class World {
     this.#counter += 1;
     const mark = `m${this.#counter}`;
     this.note(`put ${id} ${mark} ${JSON.stringify(options)}`);
-    this.fake.put(RESOURCE, id, { mark }, options);
+    this.fake.put(ownerOf(id).resource, id, { mark }, options);
+    this.#told(id, options);
   }
 
   delete(id: string, options: { quiet?: boolean } = {}): void {
     this.note(`delete ${id} ${JSON.stringify(options)}`);
-    this.fake.delete(RESOURCE, id, options);
+    if (this.fake.delete(ownerOf(id).resource, id, options)) this.#told(id, options);
+  }
+
+  /** What is not done quietly is in the feed. */
+  #told(id: string, { quiet = false }: { quiet?: boolean }): void {
+    const last = this.history(id).at(-1);
+    if (!quiet && last !== undefined) this.ledger.feed.tells(last.sequence, ownerOf(id).connection);
   }
 
   spawn(works: boolean): Process {
@@ -142,9 +192,11 @@ export class World {
         copy: this.copy,
         transport: this.fake.transport,
         random: this.#engineDice.random,
-        witness: this.#witness(),
+        witness: this.ledger.witness,
         wrap: this.#wrapStore,
+        driver: this.broker === undefined ? undefined : this.#wrapDriver(this.broker.driver(life)),
         mistake: this.#mistake,
+        credentials: this.#credentials,
         note: (line) => this.note(line),
         works,
       },
@@ -160,11 +212,16 @@ export class World {
     return spawned;
   }
 
-  /** The process that works, if one does. */
-  get worker(): Process | undefined {
-    return this.processes.find(
+  /** The processes that work, those aside that stand still. */
+  get workers(): Process[] {
+    return this.processes.filter(
       ({ life, works, stopping }) => works && !stopping && !life.dead && !life.stalling,
     );
+  }
+
+  /** One of them, if there are any. */
+  get worker(): Process | undefined {
+    return this.workers[0];
   }
 
   kill(victim: Process): void {
@@ -174,7 +231,7 @@ export class World {
     victim.life.kill();
   }
 
-  /** The process stands still for longer than its lease, and another takes its place. */
+  /** The process stands still. Where only one works and it does so for longer than its lease, another takes its place. */
   stall(victim: Process, ms: number): void {
     this.note(`${victim.life.name} stands still for ${ms} ms`);
     victim.life.sleep();
@@ -182,7 +239,7 @@ export class World {
       this.note(`${victim.life.name} wakes`);
       victim.life.wake();
     }, ms);
-    if (ms > LEASE_MS && victim.works)
+    if (ms > LEASE_MS && victim.works && this.scenario.store !== "shared")
       this.#restarts.push({ at: this.clock.monotonic() + LEASE_MS, works: true });
   }
 
@@ -194,6 +251,25 @@ export class World {
   wakeAll(): void {
     this.#stallAtWork = undefined;
     for (const { life } of this.processes) life.wake();
+  }
+
+  /** What an administrator, or NTP, does to the clock on the wall. */
+  turnClock(byMs: number): void {
+    this.note(`the clock is set by ${byMs} ms`);
+    this.clock.setWallClock(this.clock.now() + byMs);
+    this.#furthestAheadMs = Math.max(this.#furthestAheadMs, this.#aheadMs);
+  }
+
+  /**
+   * How far the wall clock has been set back behind what it once showed. A moment that was written down by then (the end
+   * of a pause, an object's due date) comes so much later than was meant.
+   */
+  get setBackMs(): number {
+    return this.#furthestAheadMs - this.#aheadMs;
+  }
+
+  get #aheadMs(): number {
+    return this.clock.now() - this.#startedAt - this.clock.monotonic();
   }
 
   /** Lets time pass. Processes that died are buried on the way, and begin again. */
@@ -307,25 +383,21 @@ export class World {
     }
     return response;
   }
+}
 
-  #witness(): StoreWitness {
-    const { leases } = this;
-    return {
-      began: (session) => leases.began(session),
-      released: (session) => leases.released(session),
-      leased: (session, claims) => leases.leased(session, claims),
-      accepted: (session, settlement) => leases.accepted(session, settlement),
-      settled: (settlement) => {
-        leases.settled(settlement);
-        this.#settled(settlement);
-      },
-    };
+function homeOf({ store }: Scenario): Home {
+  switch (store) {
+    case "sqlite":
+      return sqliteHome();
+    case "keyv":
+      return keyvHome();
+    case "shared":
+      return sharedHome();
   }
+}
 
-  #settled({ claim, kind }: Settlement): void {
-    if (kind !== "done") return;
-    const fences = this.settledFences.get(claim.ref.id) ?? new Set();
-    this.settledFences.set(claim.ref.id, fences);
-    fences.add(claim.fence);
-  }
+/** What stands before a broker says yes to every webhook: it keeps them safe. */
+async function passOn(request: Request, broker: Broker): Promise<Response> {
+  broker.send(request.headers.get("webhook-id") ?? "", await request.text());
+  return Response.json({ status: "accepted" });
 }
