@@ -121,7 +121,7 @@ export class Custody {
 
   /**
    * Tells the broker. A failure is tried again while the message is ours; whatever fails, local work stands (I8).
-   * @param stop ends waiting: what was to be held for a while goes back at once
+   * @param stop ends waiting: what was to be held for a while goes back at once, and what failed is tried again at once
    * @returns why the broker was not told, if it was not
    */
   async settle(settling: Settling, stop: AbortSignal): Promise<Unsettled | undefined> {
@@ -140,7 +140,7 @@ export class Custody {
         if (codeOf(error) === "LEASE_LOST") return { reason: "lease-lost", error };
         if (attempt === RETRY.attempts) return { reason: "failed", error };
       }
-      await sleep(clock, backoff(attempt, RETRY, random));
+      await sleep(clock, backoff(attempt, RETRY, random), stop).catch(() => {});
     }
   }
 

@@ -73,7 +73,7 @@ export function scenarioOf(seed: number): Scenario {
   const staleRead = mayLag ? rough(0.7, 0.1) : 0;
   const listItems = dice.chance(0.7) ? "full" : "summary";
   const ticks = dice.chance(0.15);
-  return {
+  const drawn: Scenario = {
     seed,
     store,
     commits: store !== "keyv" && dice.chance(0.65),
@@ -130,7 +130,7 @@ export function scenarioOf(seed: number): Scenario {
     stalls: store !== "keyv" ? dice.probability(0.6, 0.15) : 0,
     storeFailure: dice.probability(0.8, 0.03),
     handlerFailure: dice.probability(0.5, 0.25),
-    eventTtlMs: dice.chance(0.15) ? 20_000 : 7 * 86_400_000,
+    eventTtlMs: dice.chance(0.15) ? 20_000 : WEEK_MS,
     wholeResource: dice.probability(0.7, 0.1),
     budget: dice.chance(0.12) ? "safety" : "liveness",
     workers: store === "shared" ? dice.between(2, 4) : 1,
@@ -139,7 +139,11 @@ export function scenarioOf(seed: number): Scenario {
     polls: !ticks && dice.chance(0.25),
     accounts: dice.chance(0.2) ? 2 : 1,
   };
+  // Before a store that keeps nothing, an ack waits for the handling: repeats have to be known for as long as that takes.
+  return drawn.queue && store === "keyv" ? { ...drawn, eventTtlMs: WEEK_MS } : drawn;
 }
+
+const WEEK_MS = 7 * 86_400_000;
 
 function storeOf(roll: number): Scenario["store"] {
   if (roll < 0.4) return "sqlite";

@@ -299,6 +299,24 @@ describe("an ack that fails", () => {
   });
 });
 
+describe("an ack that fails while the source stops", () => {
+  test("should be tried again without a pause, and leave no timer", async () => {
+    const at = setup();
+    at.queue.send("m_1");
+    at.queue.before = (call) => {
+      if (call === "ack m_1") throw new Error("502");
+    };
+    const running = at.run();
+    await at.clock.settle();
+    expect(at.settledCalls()).toEqual(["ack m_1"]);
+    at.stop.abort();
+    await running;
+    expect(at.settledCalls()).toHaveLength(4);
+    expect(at.told).toMatchObject([{ name: "delivery.unsettled", event: { reason: "failed" } }]);
+    expect(at.clock.pendingTimers).toBe(0);
+  });
+});
+
 describe("a broker that cannot wait", () => {
   test("should be waited for, and never for longer than the lease lasts", async () => {
     const at = setup({
