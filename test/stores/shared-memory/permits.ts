@@ -1,17 +1,18 @@
 import type { PermitGrant, RateBudget } from "../../../src/core/store.ts";
 
-/** Configured rates: when each permit of the last span was given, by connection. */
+/** Configured rates: until when each permit counts that was given, by connection. */
 export class Permits {
-  readonly #given = new Map<string, number[]>();
+  readonly #counting = new Map<string, number[]>();
 
   take({ connection, perMs, provider, requests }: RateBudget, wanted: number, now: number): PermitGrant {
     const key = JSON.stringify([provider, connection]);
-    const young = (this.#given.get(key) ?? []).filter((at) => at + perMs > now);
-    const permits = Math.min(wanted, Math.max(0, requests - young.length));
-    const given = [...young, ...Array.from({ length: permits }, () => now)];
-    this.#given.set(key, given);
-    // By then the oldest that is in the way has come back.
-    const oldest = given[given.length - requests] ?? now;
-    return { permits, retryInMs: permits === wanted ? 0 : oldest + perMs - now };
+    const before = (this.#counting.get(key) ?? []).filter((until) => until > now);
+    const permits = Math.min(wanted, Math.max(0, requests - before.length));
+    const given = Array.from({ length: permits }, () => now + perMs);
+    const counting = [...before, ...given].sort((a, b) => a - b);
+    this.#counting.set(key, counting);
+    // By then so many have come back that one more can be given.
+    const back = counting[Math.max(0, counting.length - requests)] ?? now;
+    return { permits, retryInMs: permits === wanted ? 0 : Math.min(perMs, back - now) };
   }
 }
