@@ -9,7 +9,7 @@ export class Permits {
     const before = (this.#counting.get(key) ?? []).filter((until) => until > now);
     const permits = Math.min(wanted, Math.max(0, requests - before.length));
     const given = Array.from({ length: permits }, () => now + perMs);
-    const counting = [...before, ...given].sort((a, b) => a - b);
+    const counting = [...before, ...given].toSorted((a, b) => a - b);
     this.#counting.set(key, counting);
     // By then so many have come back that one more can be given.
     const back = counting[Math.max(0, counting.length - requests)] ?? now;
