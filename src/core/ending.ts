@@ -41,6 +41,8 @@ export type TaskResult =
   | { readonly kind: "lagging" | "lost" | "released" }
   | { readonly kind: "failed" | "dead"; readonly error: Error };
 
+const LOST: TaskResult = { kind: "lost" };
+
 export type Done = Extract<Settlement, { kind: "done" }>;
 
 export class Endings {
@@ -69,12 +71,13 @@ export class Endings {
     { reason, retryInMs }: Extract<Verdict, { kind: "wait" }>,
   ): Promise<TaskResult> {
     const { clock, hooks } = this.#options;
-    await this.#retry(route, claim, {
+    const isOurs = await this.#retry(route, claim, {
       due: clock.now() + retryInMs,
       attempts: claim.attempt - 1,
       lags: claim.lags + 1,
       begun: claim.begun,
     });
+    if (!isOurs) return LOST;
     hooks.emit("change.lagging", { ref: claim.ref, lags: claim.lags + 1, retryInMs, reason });
     return { kind: "lagging" };
   }
@@ -86,8 +89,8 @@ export class Endings {
   async release(route: Route, claim: Claim, begun = false): Promise<TaskResult> {
     const { attempt, lags } = claim;
     const due = this.#options.clock.now();
-    await this.#retry(route, claim, { due, attempts: attempt - 1, lags, begun: claim.begun || begun });
-    return { kind: "released" };
+    const how = { due, attempts: attempt - 1, lags, begun: claim.begun || begun };
+    return (await this.#retry(route, claim, how)) ? { kind: "released" } : LOST;
   }
 
   /** Whether all attempts were begun and none came to an end: the work ends its process, and would do so for ever. */
@@ -117,23 +120,24 @@ export class Endings {
         return this.#lost(claim);
       case "release":
         return this.release(route, claim, begun);
-      case "pause":
+      case "pause": {
         onPause(ref);
-        await this.#retry(route, claim, {
+        const isOurs = await this.#retry(route, claim, {
           ...kept,
           due: (await this.#pause(claim, after, error)) ? now : now + limits.retry.minDelayMs,
           attempts: attempt - 1,
           error: this.#record(claim, error),
         });
-        return { kind: "failed", error };
+        return isOurs ? { kind: "failed", error } : LOST;
+      }
       case "retry": {
-        const attempts = after.counts ? attempt : attempt - 1;
-        await this.#retry(route, claim, {
+        const isOurs = await this.#retry(route, claim, {
           ...kept,
           due: now + after.delayMs,
-          attempts,
+          attempts: after.counts ? attempt : attempt - 1,
           error: this.#record(claim, error),
         });
+        if (!isOurs) return LOST;
         hooks.emit("change.failed", { ref, attempt, retryInMs: after.delayMs, error });
         return { kind: "failed", error };
       }
@@ -168,19 +172,24 @@ export class Endings {
     }
   }
 
+  /** @returns whether the work was still ours, so that it is claimed again */
   async #retry(
     route: Route,
     claim: Claim,
     how: { due: number; attempts: number; lags: number; begun: boolean; error?: FailureRecord },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const outcome = await this.#options.settle({ claim, kind: "retry", ...how });
-    if (outcome === "lost") this.#lost(claim);
-    else this.#options.onRedue(route, how.due);
+    if (outcome === "lost") {
+      this.#lost(claim);
+      return false;
+    }
+    this.#options.onRedue(route, how.due);
+    return true;
   }
 
   #lost(claim: Claim): TaskResult {
     this.#options.hooks.emit("change.lost", { ref: claim.ref });
-    return { kind: "lost" };
+    return LOST;
   }
 
   #over(route: Route, claim: Claim, outcome: SettleOutcome, notBefore: number | undefined): void {

@@ -12,7 +12,7 @@ import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
 import type { Poller } from "./poller.ts";
 import type { Route, RouteRegistry } from "./registry.ts";
-import { asError, codeOf } from "./retry.ts";
+import { asError } from "./retry.ts";
 import { Shift, type ShiftOptions } from "./shift.ts";
 import type { Claim, StoreEnvironment } from "./store.ts";
 import type { SourceRunner } from "./source-runner.ts";
@@ -246,10 +246,7 @@ export class Lifecycle {
       }
       await shift.endings.done(route, { claim, kind: "done", index: null });
     } catch (thrown) {
-      const error = asError(thrown);
-      // The pass lost its lock; the claim is ours still, and would be for as long as this process lives.
-      if (codeOf(error) === "LEASE_LOST") await shift.endings.release(route, claim);
-      else await shift.endings.fail(route, claim, error, false);
+      await shift.endings.fail(route, claim, asError(thrown), false);
     }
   }
 

@@ -22,7 +22,7 @@ export type AfterFailure =
   /** The whole connection waits: for a rate limit, for its credentials, or for the end of an outage. The work is due behind that. */
   | { readonly kind: "pause"; readonly why: "rate-limit"; readonly delayMs: number }
   | { readonly kind: "pause"; readonly why: "credentials" | "unreachable" }
-  /** Somebody else has the lease: nothing may be written. */
+  /** Another process has the right to work: nothing may be written. */
   | { readonly kind: "lost" }
   /** We are stopping: the work goes back as it came. */
   | { readonly kind: "release" };
@@ -57,6 +57,9 @@ export function afterFailure(
     case "DELETES_SUPPRESSED":
       return { kind: "retry", delayMs: policy.maxDelayMs, counts: false };
     case "LEASE_LOST":
+      // A lock or a lease that the work needed is another's. Whether the work itself is, its fence tells when it is given
+      // back: taken for lost, work that is ours would stay leased for as long as this process lives.
+      return { kind: "retry", delayMs: backoff(1, policy, random), counts: false };
     case "STORE_LOST":
       return { kind: "lost" };
     case "STOPPED":

@@ -30,7 +30,7 @@ describe("after a failure", () => {
     ["CREDENTIALS_INVALID", coded("CREDENTIALS_INVALID"), { kind: "pause", why: "credentials" }],
     ["CONNECTION_UNKNOWN", coded("CONNECTION_UNKNOWN"), { kind: "pause", why: "credentials" }],
     ["DELETES_SUPPRESSED", coded("DELETES_SUPPRESSED"), { kind: "retry", delayMs: 900_000, counts: false }],
-    ["LEASE_LOST", coded("LEASE_LOST"), { kind: "lost" }],
+    ["LEASE_LOST", coded("LEASE_LOST"), { kind: "retry", delayMs: 500, counts: false }],
     ["STORE_LOST", coded("STORE_LOST"), { kind: "lost" }],
     ["STOPPED", coded("STOPPED"), { kind: "release" }],
   ];

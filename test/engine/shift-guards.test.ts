@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { TrueupError } from "trueup";
+import { RateLimitError, TrueupError } from "trueup";
 import { sqliteStore } from "trueup/sqlite";
 import type { WorkSession } from "../../src/core/store.ts";
 import { next, notesEngine, recorded, temporaryDirectory, timedEngine } from "./notes.ts";
@@ -81,6 +81,33 @@ describe("a heartbeat that is answered after the engine has stopped", () => {
   }
 });
 
+describe("a failure of work that is another's by now (I3)", () => {
+  test.each([
+    ["of the handler's", () => new Error("boom")],
+    ["of a lock or lease", () => new TrueupError("LEASE_LOST", "it is another's")],
+    ["that pauses the connection", () => new RateLimitError(1_000, "slow down")],
+    ["of the engine's that stops", () => new TrueupError("STOPPED", "the engine is stopping")],
+  ])("should be told as lost and as nothing else: one %s", async (_, failure) => {
+    const store = storeWith((session) => {
+      session.settle = async (settlements) => settlements.map(() => "lost" as const);
+    });
+    const { deliver, engine, pass, world } = timedEngine({
+      engine: { store },
+      handler: () => {
+        throw failure();
+      },
+    });
+    const lost = recorded(engine, "change.lost");
+    const failed = recorded(engine, "change.failed");
+    world.put("n1", "text");
+    await engine.start();
+    await deliver({ resource: "note", objectId: "n1" });
+    await pass(0);
+    expect(lost).toMatchObject([{ ref: { id: "n1" } }]);
+    expect(failed).toEqual([]);
+  });
+});
+
 describe("an event that comes during a claim (I5)", () => {
   test("should be claimed next, and not when the store is polled", async () => {
     const asked = gate();
@@ -148,5 +175,31 @@ describe("an event of a whole resource (I2)", () => {
     expect(await engine.drain()).toMatchObject({ idle: true });
     expect(copy()).toEqual(world.notes);
     expect(begins()).toHaveLength(1);
+  });
+
+  test("should be dealt with again where another process took its pass's lock, and is no attempt", async () => {
+    let lost = 0;
+    const store = storeWith((session) => {
+      const recordPage = session.recordPage.bind(session);
+      session.recordPage = async (page) => {
+        if (lost > 0) return recordPage(page);
+        lost += 1;
+        throw new TrueupError("LEASE_LOST", "the lock is no longer held");
+      };
+    });
+    const retry = { attempts: 1, minDelayMs: 1_000, maxDelayMs: 1_000 };
+    const { copy, deliver, engine, pass, world } = timedEngine({ engine: { store, retry } });
+    const failed = recorded(engine, "change.failed");
+    const dead = recorded(engine, "change.dead");
+    world.put("n1", "text");
+    await engine.start();
+    await deliver({ resource: "note" });
+    await pass(0);
+    expect(failed).toMatchObject([{ attempt: 1, retryInMs: 1_000, error: { code: "LEASE_LOST" } }]);
+    expect(copy.size).toBe(0);
+    await pass(1_000);
+    expect(copy).toEqual(world.notes);
+    expect(await engine.drain()).toMatchObject({ idle: true });
+    expect(dead).toEqual([]);
   });
 });

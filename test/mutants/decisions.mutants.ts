@@ -183,11 +183,12 @@ export const mutants: readonly Mutant[] = [
       "I10",
     ],
     [
-      "who lost the lease settles",
-      `    case "LEASE_LOST":\n    case "STORE_LOST":\n      return { kind: "lost" };`,
-      ``,
-      "I3",
+      "work that lost a lock counts as lost, and stays leased",
+      `      return { kind: "retry", delayMs: backoff(1, policy, random), counts: false };`,
+      `      return { kind: "lost" };`,
+      "I5",
     ],
+    ["who lost the store settles", `    case "STORE_LOST":\n      return { kind: "lost" };`, ``, "I3"],
     ["attempts have no end", `      if (attempt >= policy.attempts) return { kind: "dead" };`, ``, "I10"],
     [
       "an outage uses attempts up",

@@ -123,8 +123,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a failure that is no attempt counts",
-        `        const attempts = after.counts ? attempt : attempt - 1;`,
-        `        const attempts = attempt;`,
+        `          attempts: after.counts ? attempt : attempt - 1,`,
+        `          attempts: attempt,`,
         "I13",
       ],
       [
@@ -154,8 +154,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "a stopped engine's work loses an attempt",
-        `    await this.#retry(route, claim, { due, attempts: attempt - 1, lags, begun: claim.begun || begun });`,
-        `    await this.#retry(route, claim, { due, attempts: attempt, lags, begun: claim.begun || begun });`,
+        `    const how = { due, attempts: attempt - 1, lags, begun: claim.begun || begun };`,
+        `    const how = { due, attempts: attempt, lags, begun: claim.begun || begun };`,
         "I2",
       ],
     ],
