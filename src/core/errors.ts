@@ -158,6 +158,11 @@ export function invalidOption(message: string): TrueupError<"OPTION_INVALID"> {
   return new TrueupError("OPTION_INVALID", message);
 }
 
+/** Why everything ends when the engine does. */
+export function stopped(): TrueupError<"STOPPED"> {
+  return new TrueupError("STOPPED", "the engine is stopping or stopped");
+}
+
 function requireDelay(delayMs: number, what: string): void {
   if (Number.isFinite(delayMs) && delayMs >= 0) return;
   throw invalidOption(`${what} takes milliseconds ≥ 0, not ${String(delayMs)}`);

@@ -6,16 +6,20 @@
 
 import { sleep } from "./clock.ts";
 import type { ConnectionRegistry } from "./connections.ts";
-import { TrueupError } from "./errors.ts";
+import { stopped } from "./errors.ts";
 import type { Scope } from "./event.ts";
+import { runHintedPass } from "./hinted-pass.ts";
+import { Housekeeping } from "./housekeeping.ts";
 import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
 import type { Poller } from "./poller.ts";
 import type { Route, RouteRegistry } from "./registry.ts";
 import { asError } from "./retry.ts";
 import { Shift, type ShiftOptions } from "./shift.ts";
-import type { Claim, StoreEnvironment } from "./store.ts";
+import { ShiftShare } from "./shift-share.ts";
+import type { StoreEnvironment } from "./store.ts";
 import type { SourceRunner } from "./source-runner.ts";
+import { Ticks } from "./ticks.ts";
 import { Worker } from "./worker.ts";
 
 export interface LifecycleOptions extends Omit<ShiftOptions, "onRedue" | "onPause"> {
@@ -39,7 +43,6 @@ export interface StartOptions {
 }
 
 const STOP_TIMEOUT_MS = 10_000;
-const SWEEP_EVERY_MS = 60_000;
 /** Between two tries to work again after another process took the store over, as a part of the lease. */
 const REGAIN = 0.5;
 
@@ -47,25 +50,32 @@ export class Lifecycle {
   readonly #options: LifecycleOptions;
   #opened: Promise<void> | undefined;
   #isOpen = false;
-  #shift: Promise<Shift> | undefined;
-  #ending: Promise<void> = Promise.resolve();
-  #holders = 0;
-  #allLeft: (() => void) | undefined;
   /** What `start` began. */
   #work: { readonly shift: Shift; readonly worker: Worker } | undefined;
-  /** Whom new work wakes: the worker of `start`, or of a tick. */
-  #worker: Worker | undefined;
-  #tick: Promise<void> | undefined;
-  #nextTick: Promise<void> | undefined;
+  /** The worker of a tick under way. */
+  #ticking: Worker | undefined;
   #scheduler: Scheduler | undefined;
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
   readonly #stop = new AbortController();
-  #cancelSweep = () => {};
+  readonly #shifts = new ShiftShare(() => this.#beginShift());
+  readonly #housekeeping: Housekeeping;
+  readonly #ticks: Ticks;
   #unsubscribe = () => {};
 
   constructor(options: LifecycleOptions) {
     this.#options = options;
+    const { signal } = this.#stop;
+    this.#housekeeping = new Housekeeping({ ...options, signal });
+    this.#ticks = new Ticks({
+      ...options,
+      signal,
+      housekeeping: this.#housekeeping,
+      makeWorker: (shift) => this.#makeWorker(shift),
+      makeScheduler: () => this.#makeScheduler(),
+      inShift: (run) => this.inShift(run),
+      onWorker: (worker) => (this.#ticking = worker),
+    });
   }
 
   get accepting(): boolean {
@@ -77,8 +87,9 @@ export class Lifecycle {
     return this.#work !== undefined;
   }
 
+  /** Whom new work wakes. A tick's is about to end. */
   get worker(): Worker | undefined {
-    return this.#worker;
+    return this.#work?.worker ?? this.#ticking;
   }
 
   /** Aborts when the engine stops. */
@@ -118,7 +129,7 @@ export class Lifecycle {
     try {
       return await run(shift);
     } finally {
-      await this.#leave(shift);
+      await this.#shifts.leave(shift);
     }
   }
 
@@ -140,14 +151,17 @@ export class Lifecycle {
 
   async #beginWork(): Promise<void> {
     const shift = await this.#join();
+    if (this.#stop.signal.aborted) {
+      await this.#shifts.leave(shift);
+      throw stopped(); // `stop` may have looked for work to end already
+    }
     const worker = this.#makeWorker(shift);
     this.#work = { shift, worker };
-    this.#worker = worker;
     worker.start();
     // Work that other processes bring; without it, the worker would find it at its next poll.
     this.#unsubscribe = this.#options.store.subscribe?.(() => worker.wake()) ?? (() => {});
     shift.ended.signal.addEventListener("abort", () => void this.#regain(), { once: true });
-    this.#sweepLater();
+    this.#housekeeping.begin();
   }
 
   /** Stops what `#beginWork` began, once. */
@@ -158,8 +172,7 @@ export class Lifecycle {
     await work.worker.stop();
     if (this.#work !== work) return; // another caller was first
     this.#work = undefined;
-    this.#worker = undefined;
-    await this.#leave(work.shift);
+    await this.#shifts.leave(work.shift);
   }
 
   #beginSchedules(): void {
@@ -217,37 +230,10 @@ export class Lifecycle {
       clock,
       hooks,
       limits,
-      runPass: (route, claim) => this.#hintedPass(shift, route, claim),
+      runPass: (route, claim) =>
+        runHintedPass(shift, route, claim, AbortSignal.any([this.#stop.signal, shift.ended.signal])),
       onLost: (error) => shift.lost(error),
     });
-  }
-
-  /** An event said that something of a resource changed: a pass finds out what. */
-  async #hintedPass(shift: Shift, route: Route, claim: Claim): Promise<void> {
-    if (shift.endings.isWornOut(claim)) {
-      await shift.endings.giveUp(route, claim);
-      return;
-    }
-    try {
-      if (route.resource.list !== undefined) {
-        const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);
-        const { provider, connection, resource } = claim.ref;
-        const report = await shift.reconciler.reconcileAfter(
-          route,
-          { provider, connection, resource },
-          {
-            mode: claim.forced ? "full" : route.resource.onHint,
-            handle: "changed",
-            signal,
-          },
-          claim.generation,
-        );
-        if (!report.complete) throw stopped();
-      }
-      await shift.endings.done(route, { claim, kind: "done", index: null });
-    } catch (thrown) {
-      await shift.endings.fail(route, claim, asError(thrown), false);
-    }
   }
 
   /** Another process took over. Works again as soon as the store can be had, so as never to live on idle. */
@@ -266,67 +252,9 @@ export class Lifecycle {
     }
   }
 
-  /**
-   * One bounded slice of work, due schedules and due polls, after which no timer, lease or heartbeat is left. One at a time:
-   * callers during a slice, which may be about to end, share the next.
-   */
+  /** One bounded slice of work: see {@link Ticks.run}. Opening the store is not part of its time. */
   tick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
-    this.#nextTick ??= (async () => {
-      await this.#tick?.catch(() => {}); // its own callers hear of it
-      this.#nextTick = undefined;
-      this.#tick = this.#runTick(timeoutMs, idle);
-      await this.#tick;
-    })();
-    return this.#nextTick;
-  }
-
-  async #runTick(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
-    const { clock } = this.#options;
-    await this.ready();
-    const deadline = clock.monotonic() + timeoutMs;
-    await this.inShift(async (shift) => {
-      const worker = this.#makeWorker(shift);
-      const scheduler = this.#makeScheduler();
-      this.#worker = worker;
-      worker.start();
-      const timer = new AbortController();
-      const late = sleep(clock, timeoutMs, timer.signal).catch(() => {});
-      const polling = new AbortController();
-      const polled = this.#pollDue(polling.signal);
-      try {
-        await Promise.race([Promise.all([scheduler.runDue(), polled]), late]);
-        while (
-          !this.#stop.signal.aborted &&
-          clock.monotonic() < deadline &&
-          !(worker.quiet && (await idle()))
-        ) {
-          await Promise.race([sleep(clock, TICK_POLL_MS, timer.signal).catch(() => {}), late]);
-        }
-        await this.#sweep(); // one slice: who only ticks has no other housekeeping
-      } finally {
-        this.#worker = undefined;
-        polling.abort(stopped());
-        const over = Promise.all([scheduler.stop(stopped()), worker.stop(), polled]);
-        await Promise.race([over, late]);
-        // What is still in flight at the deadline goes back as it came, unless somebody else needs the shift.
-        if (!worker.quiet && shift.holders === 1) shift.abort(stopped());
-        await over;
-        timer.abort();
-      }
-    });
-  }
-
-  async #pollDue(signal: AbortSignal): Promise<void> {
-    const { hooks, pollers } = this.#options;
-    const one = async (poller: Poller) => {
-      try {
-        await poller.runDue(AbortSignal.any([signal, this.#stop.signal]));
-      } catch (thrown) {
-        if (!signal.aborted)
-          hooks.emit("error", { error: asError(thrown), during: `polling ${poller.name}` });
-      }
-    };
-    await Promise.all(pollers.map(one));
+    return this.#ticks.run(timeoutMs, idle);
   }
 
   /** Stops intake, claims no more, waits for what is in flight, and at the deadline aborts it. Idempotent. */
@@ -339,9 +267,9 @@ export class Lifecycle {
     const { apis, clock, hooks, sources, store } = this.#options;
     const reason = stopped();
     this.#stop.abort(reason);
-    this.#cancelSweep();
+    this.#housekeeping.stop();
     await this.#starting?.catch(() => {});
-    const shift = await this.#shift?.catch(() => undefined);
+    const shift = await this.#shifts.current();
     const late = new AbortController();
     const deadline = sleep(clock, timeoutMs, late.signal).then(
       () => shift?.abort(reason),
@@ -351,7 +279,7 @@ export class Lifecycle {
     await Promise.race([sources.stop(reason), deadline]);
     await Promise.all([this.#scheduler?.stop(reason), this.#endWork()]);
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
-    if (this.#holders > 0) await new Promise<void>((resolve) => (this.#allLeft = resolve));
+    await this.#shifts.allLeft();
     await Promise.race([this.#options.onStopped(), deadline]);
     late.abort();
     await apis.close();
@@ -365,78 +293,18 @@ export class Lifecycle {
 
   async #join(): Promise<Shift> {
     await this.ready();
-    this.#holders += 1;
-    try {
-      this.#shift ??= this.#beginShift();
-      const shift = await this.#shift;
-      shift.holders += 1;
-      return shift;
-    } catch (error) {
-      this.#left();
-      throw error;
-    }
+    if (this.#stop.signal.aborted) throw stopped(); // while the store was opened
+    return this.#shifts.join();
   }
 
-  async #beginShift(): Promise<Shift> {
-    await this.#ending; // the one before gives the store back first
-    try {
-      const shift = await Shift.begin(
-        {
-          ...this.#options,
-          onRedue: (route, due) => this.#worker?.redue(route.name, due),
-          onPause: (connection) => this.#worker?.holdBack(connection),
-        },
-        this.#stop.signal,
-      );
-      // Nobody joins a shift that is over; its holders leave by themselves.
-      shift.ended.signal.addEventListener("abort", () => (this.#shift = undefined), { once: true });
-      return shift;
-    } catch (error) {
-      this.#shift = undefined;
-      throw error;
-    }
+  #beginShift(): Promise<Shift> {
+    return Shift.begin(
+      {
+        ...this.#options,
+        onRedue: (route, due) => this.worker?.redue(route.name, due),
+        onPause: (connection) => this.worker?.holdBack(connection),
+      },
+      this.#stop.signal,
+    );
   }
-
-  async #leave(shift: Shift): Promise<void> {
-    shift.holders -= 1;
-    if (shift.holders === 0) {
-      if (!shift.ended.signal.aborted) this.#shift = undefined;
-      this.#ending = shift.end();
-      await this.#ending;
-    }
-    this.#left();
-  }
-
-  #left(): void {
-    this.#holders -= 1;
-    if (this.#holders === 0) this.#allLeft?.();
-  }
-
-  #sweepLater(): void {
-    const { clock } = this.#options;
-    this.#cancelSweep();
-    const run = async (): Promise<void> => {
-      while (!this.#stop.signal.aborted && (await this.#sweep()))
-        await new Promise((resolve) => setImmediate(resolve));
-      if (!this.#stop.signal.aborted) this.#cancelSweep = clock.setTimer(() => void run(), SWEEP_EVERY_MS);
-    };
-    this.#cancelSweep = clock.setTimer(() => void run(), SWEEP_EVERY_MS);
-  }
-
-  /** One slice of housekeeping. @returns whether there may be more to do now */
-  async #sweep(): Promise<boolean> {
-    const { hooks, store } = this.#options;
-    try {
-      return await store.sweep();
-    } catch (thrown) {
-      hooks.emit("error", { error: asError(thrown), during: "sweeping the store" });
-      return false;
-    }
-  }
-}
-
-const TICK_POLL_MS = 20;
-
-function stopped(): TrueupError<"STOPPED"> {
-  return new TrueupError("STOPPED", "the engine is stopping or stopped");
 }

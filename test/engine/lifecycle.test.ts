@@ -415,6 +415,29 @@ describe("tick", () => {
     expect(copy.size).toBe(2);
   });
 
+  it("leaves awake what was started during it", async () => {
+    const begun = gate();
+    const goOn = gate();
+    const { deliver, engine, pass, world } = timedEngine({
+      handler: async ({ ref }) => {
+        if (ref.id !== "n1") return;
+        begun.open();
+        await goOn.opened;
+      },
+    });
+    for (const id of ["n1", "n2"]) world.put(id, "text");
+    await deliver(event("n1"));
+    const ticking = engine.tick();
+    await begun.opened;
+    await engine.start();
+    goOn.open();
+    await pass(100);
+    await ticking;
+    const handled = next(engine, "change.handled");
+    await deliver(event("n2"));
+    expect((await handled).ref.id).toBe("n2"); // no time has passed
+  });
+
   it("runs behind the answer of a webhook, where the platform waits for it", async () => {
     const { copy, engine, world } = notesEngine();
     const waited: Promise<unknown>[] = [];

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { RateLimitError, TrueupError } from "trueup";
 import { sqliteStore } from "trueup/sqlite";
 import type { WorkSession } from "../../src/core/store.ts";
-import { next, notesEngine, recorded, temporaryDirectory, timedEngine } from "./notes.ts";
+import { failureOf, next, notesEngine, recorded, temporaryDirectory, timedEngine } from "./notes.ts";
 import { gate, World } from "./world.ts";
 
 /** An SQLite store whose sessions are changed before they are used. */
@@ -52,6 +52,58 @@ describe("a store that another process took over (I3)", () => {
     lost = true;
     await pass(1_000);
     expect(await aborted.promise).toMatchObject({ code: "STORE_LOST" });
+  });
+});
+
+describe("a store that is given back to an engine that stops meanwhile", () => {
+  test("should be left at once, and not be worked on for ever", async () => {
+    const asked = gate();
+    const given = gate();
+    let lost = true;
+    const store = storeWith((session) => {
+      if (!lost) return;
+      lost = false;
+      session.claim = () => Promise.reject(new TrueupError("STORE_LOST", "taken over"));
+    });
+    const work = store.work.bind(store);
+    store.work = async (options) => {
+      if (lost) return work(options);
+      asked.open();
+      await given.opened;
+      return work({ ...options, signal: undefined });
+    };
+    const { clock, engine, pass } = timedEngine({ engine: { store, leaseMs: 3_000 } });
+    await engine.start();
+    await pass(1_500);
+    await asked.opened;
+    const stopped = engine.stop();
+    given.open();
+    await stopped;
+    expect(clock.pendingTimers).toBe(0);
+  });
+});
+
+describe("a tick whose store is opened while the engine stops", () => {
+  test("should not begin", async () => {
+    const asked = gate();
+    const goOn = gate();
+    const store = storeWith(() => {});
+    const open = store.open.bind(store);
+    store.open = async (environment) => {
+      asked.open();
+      await goOn.opened;
+      await open(environment);
+    };
+    const work = store.work.bind(store);
+    store.work = (options) => work({ ...options, signal: undefined }); // nor does the store stop it
+    const { clock, engine } = timedEngine({ engine: { store } });
+    const ticked = failureOf(engine.tick());
+    await asked.opened;
+    const stopped = engine.stop();
+    goOn.open();
+    expect(await ticked).toMatchObject({ code: "STOPPED" });
+    await stopped;
+    expect(clock.pendingTimers).toBe(0);
   });
 });
 

@@ -400,20 +400,37 @@ export const mutants: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
+    "core/hinted-pass.ts",
+    ["engine/shift-guards", "engine/lifecycle"],
+    [
+      ["a hint whose pass did not end is settled", `      if (!report.complete) throw stopped();`, ``, "I2"],
+      [
+        "a hint is settled by what was listed before it",
+        `await reconciler.reconcileAfter(route, scope, request, generation);`,
+        `await reconciler.reconcileAfter(route, scope, request, 0);`,
+        "I2",
+      ],
+    ],
+  ),
+  ...guardsOf(
     "core/lifecycle.ts",
     ["engine/shift-guards", "engine/lifecycle"],
     [
       [
-        "a hint whose pass did not end is settled",
-        `        if (!report.complete) throw stopped();`,
+        "what waited for the store to open works in a stopped engine",
+        `    if (this.#stop.signal.aborted) throw stopped(); // while the store was opened\n`,
         ``,
-        "I2",
+        "I10",
       ],
       [
-        "a hint is settled by what was listed before it",
-        `          claim.generation,\n        );`,
-        `          0,\n        );`,
-        "I2",
+        "a stopped engine that gets the store back works on",
+        `    if (this.#stop.signal.aborted) {
+      await this.#shifts.leave(shift);
+      throw stopped(); // \`stop\` may have looked for work to end already
+    }
+`,
+        ``,
+        "I10",
       ],
       [
         "who lost the store never works again",

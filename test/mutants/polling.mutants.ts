@@ -51,10 +51,10 @@ export const mutants: readonly Mutant[] = [
       "I10",
     ],
   ]),
-  ...guardsOf("core/lifecycle.ts", POLL, [
+  ...guardsOf("core/hinted-pass.ts", POLL, [
     [
       "a feed that lost its place brings an incremental pass",
-      `claim.forced ? "full" : route.resource.onHint`,
+      `forced ? "full" : route.resource.onHint`,
       `route.resource.onHint`,
       "I5",
     ],
