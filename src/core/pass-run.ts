@@ -15,26 +15,22 @@ import type { Fetcher } from "./fetcher.ts";
 import type { Hooks, PassRef } from "./hooks.ts";
 import { listPages, type ListedPage } from "./lister.ts";
 import type { Limits } from "./options.ts";
+import { ListWarnings } from "./list-warnings.ts";
 import {
   emptyCounts,
-  newCycle,
-  parsePassRecord,
-  passKey,
   refusesCursor,
   sumCounts,
-  type CompletedPass,
   type PassCounts,
   type PassMode,
-  type PassRecord,
   type PassState,
   type ReconcileReport,
 } from "./pass.ts";
+import { completedBefore, PassCheckpoint } from "./pass-checkpoint.ts";
 import type { Route } from "./registry.ts";
 import { wasUnanswered } from "./retry.ts";
 import { recordOnly, repairPage, type RepairContext } from "./repair.ts";
 import type { Lock, Store, WorkSession } from "./store.ts";
 import type { TaskRunner } from "./task.ts";
-import { compareEncoded, encodeVersion } from "./version.ts";
 
 /** What passes work with. */
 export interface PassParts {
@@ -107,10 +103,9 @@ export class PassRun {
   readonly #pass: PassRef;
   readonly #lock: Lock;
   readonly #signal: AbortSignal;
+  readonly #checkpoint: PassCheckpoint;
+  readonly #warnings: ListWarnings;
   readonly #inWork = new Set<Promise<void>>();
-  #last: CompletedPass | null = null;
-  #resumed = false;
-  #filterWarned = false;
   #revived = false;
 
   constructor(parts: PassParts, { route, scope, request, pass, lock, signal }: PassUnderLock) {
@@ -121,28 +116,40 @@ export class PassRun {
     this.#pass = pass;
     this.#lock = lock;
     this.#signal = signal;
+    const { mode } = pass;
+    const { pageSize, since } = request;
+    this.#checkpoint = new PassCheckpoint({
+      ...parts,
+      scope,
+      mode,
+      resource: route.resource,
+      since,
+      pageSize,
+      lock,
+    });
+    this.#warnings = new ListWarnings(route, scope, parts.hooks);
   }
 
   async run(): Promise<ReconcileReport> {
     const { clock, hooks } = this.#parts;
     const began = clock.monotonic();
-    let state = await this.#begin();
+    let state = await this.#checkpoint.begin();
     this.#request.onBegun?.(state.startMark);
     const backfill =
       this.#request.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
-    hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed, backfill });
+    hooks.emit("pass.started", { ...this.#pass, resumed: this.#checkpoint.resumed, backfill });
     let complete: boolean;
     try {
       complete = await this.#toTheEnd(state);
     } catch (thrown) {
-      if (!this.#resumed || !refusesCursor(thrown)) throw thrown;
+      if (!this.#checkpoint.resumed || !refusesCursor(thrown)) throw thrown;
       // A cursor does not live for ever. Nothing is lost: the pass begins anew, and says so.
       hooks.emit("warning", {
         code: "CURSOR_EXPIRED",
         message: `the list of ${this.#route.name} refused the cursor of an interrupted pass; it begins anew`,
         scope: this.#scope,
       });
-      state = await this.#anew();
+      state = await this.#checkpoint.anew();
       this.#request.onBegun?.(state.startMark);
       complete = await this.#toTheEnd(state);
     }
@@ -160,7 +167,6 @@ export class PassRun {
 
   /** Lists, repairs, sweeps. @returns false when the signal ended it early */
   async #toTheEnd(state: PassState): Promise<boolean> {
-    const { store } = this.#parts;
     try {
       if (state.phase === "list") await this.#list(state);
       await this.#settled();
@@ -170,22 +176,14 @@ export class PassRun {
       await this.#settled();
       // A list that runs in a circle is read from its start the next time, and not from within the circle.
       if (thrown instanceof TrueupError && thrown.code === "CURSOR_REPEATED")
-        await this.#anew().catch(() => {});
+        await this.#checkpoint.anew().catch(() => {});
       // What was counted since the last page is kept; a lost lock must not write, and neither need a failed store.
-      else await this.#saveProgress(state).catch(() => {});
+      else await this.#checkpoint.save(state).catch(() => {});
       if (this.#request.signal.aborted) return false;
       throw thrown;
     }
     await this.#settled();
-    const completed: CompletedPass = {
-      startedAt: state.startedAt,
-      finishedAt: this.#parts.clock.now(),
-      watermark: this.#provesWatermark(state) ? state.watermark : (this.#last?.watermark ?? null),
-      counts: state.counts,
-    };
-    this.#last = completed;
-    const record: PassRecord = { current: null, last: completed };
-    await store.endPass(this.#scope, this.#key, this.#lock, JSON.stringify(record));
+    await this.#checkpoint.complete(state);
     return true;
   }
 
@@ -255,94 +253,10 @@ export class PassRun {
     // The tasks count into the state's own counts meanwhile, which therefore stay one object.
     Object.assign(state, after);
     Object.assign(state.counts, sumCounts(state.counts, counts));
-    this.#warnOfRows(state, page);
+    this.#warnings.page(state.since, page);
     const tracked: Promise<void> = settled.finally(() => this.#inWork.delete(tracked));
     this.#inWork.add(tracked);
     hooks.emit("pass.page", { ...this.#pass, page: state.counts.pages, listed: page.rows.length, differing });
-  }
-
-  #warnOfRows(state: PassState, page: ListedPage): void {
-    const { hooks } = this.#parts;
-    const { name, resource } = this.#route;
-    if (page.unreadable.length > 0) {
-      hooks.emit("warning", {
-        code: "LIST_INVALID",
-        message: `${page.unreadable.length} rows of ${name} have no id that can be read: ${page.unreadable[0]?.message}`,
-        scope: this.#scope,
-      });
-    }
-    if (this.#filterWarned || state.since === null || page.rows.length === 0) return;
-    const since = encodeVersion(new Date(state.since));
-    const before = page.rows.every((row) => {
-      const version =
-        row.kind === "object" ? row.evidence.version : row.kind === "summary" ? row.version : null;
-      return (
-        (compareEncoded(
-          version,
-          since,
-          resource.compareVersions === undefined ? undefined : () => undefined,
-        ) ?? 0) < 0
-      );
-    });
-    if (!before) return;
-    this.#filterWarned = true;
-    hooks.emit("warning", {
-      code: "LIST_FILTER_IGNORED",
-      message: `the list of ${name} returned only rows from before \`since\`: the API seems to ignore the filter`,
-      scope: this.#scope,
-    });
-  }
-
-  /** Where the pass goes on, or a new one. */
-  async #begin(): Promise<PassState> {
-    const record = parsePassRecord(await this.#parts.store.getCheckpoint(this.#key));
-    this.#last = record.last;
-    const { since, pageSize } = this.#request;
-    const { current } = record;
-    const goesOn =
-      current !== null && since === undefined && (pageSize === undefined || pageSize === current.pageSize);
-    if (!goesOn) return this.#anew();
-    this.#resumed = true;
-    return current;
-  }
-
-  async #anew(): Promise<PassState> {
-    const { clock, store } = this.#parts;
-    this.#resumed = false;
-    // What an earlier pass has seen is not what this one sees.
-    await store.endPass(
-      this.#scope,
-      this.#key,
-      this.#lock,
-      JSON.stringify({ current: null, last: this.#last }),
-    );
-    return {
-      startedAt: clock.now(),
-      startMark: await store.counter(this.#scope),
-      since:
-        this.#pass.mode === "full" ? null : (this.#request.since?.getTime() ?? (await this.#sinceLastPass())),
-      pageSize: this.#request.pageSize ?? this.#route.resource.pageSize,
-      watermark: null,
-      cursor: null,
-      phase: "list",
-      sweptTo: null,
-      unreadable: false,
-      counts: emptyCounts(),
-      cycle: newCycle(),
-    };
-  }
-
-  /** The watermark of the last complete pass of either mode, less the overlap. */
-  async #sinceLastPass(): Promise<number | null> {
-    const watermark = await lastWatermark(this.#parts.store, this.#scope);
-    return watermark === undefined ? null : watermark - this.#route.resource.overlapMs;
-  }
-
-  /** A pass that was told to begin later than the last one ended leaves a gap, and must not hide it. */
-  #provesWatermark(state: PassState): boolean {
-    const asked = this.#request.since;
-    if (asked === undefined || state.since === null) return true;
-    return this.#last?.watermark != null && asked.getTime() <= this.#last.watermark;
   }
 
   #repairContext(state: PassState, counts: PassCounts, next: () => PassState): RepairContext {
@@ -355,29 +269,15 @@ export class PassRun {
       store,
       route: this.#route,
       scope: this.#scope,
-      pass: this.#key,
+      pass: this.#checkpoint.key,
       lock: this.#lock,
       signal: this.#signal,
       state,
       counts,
       remembers: this.#pass.mode === "full",
       indexOnly: this.#request.handle === "none",
-      checkpoint: () => JSON.stringify({ current: next(), last: this.#last } satisfies PassRecord),
+      checkpoint: () => this.#checkpoint.text(next()),
     };
-  }
-
-  async #saveProgress(state: PassState): Promise<void> {
-    const { session } = this.#parts;
-    await session.recordPage({
-      scope: this.#scope,
-      pass: this.#key,
-      lock: this.#lock,
-      mark: state.startMark,
-      seen: [],
-      differing: [],
-      lease: false,
-      checkpoint: JSON.stringify({ current: state, last: this.#last } satisfies PassRecord),
-    });
   }
 
   async #settled(): Promise<void> {
@@ -387,45 +287,20 @@ export class PassRun {
   #report(state: PassState, complete: boolean): ReconcileReport {
     const { clock } = this.#parts;
     const { counts } = state;
+    const { watermark } = this.#checkpoint;
     return {
       route: this.#route.name,
       connection: this.#scope.connection,
       mode: this.#pass.mode,
       complete,
-      resumed: this.#resumed,
+      resumed: this.#checkpoint.resumed,
       ...counts,
       startedAt: new Date(state.startedAt),
       finishedAt: new Date(clock.now()),
       checkpoint: {
         cursor: complete ? undefined : (state.cursor ?? undefined),
-        since: this.#last?.watermark == null ? undefined : new Date(this.#last.watermark),
+        since: watermark === null ? undefined : new Date(watermark),
       },
     };
   }
-
-  get #key(): string {
-    return passKey(this.#scope, this.#pass.mode);
-  }
-}
-
-/** How far a complete pass of any mode has got, in milliseconds since the epoch by the provider's clock. */
-export async function lastWatermark(store: Store<unknown>, scope: Scope): Promise<number | undefined> {
-  const records = await passRecords(store, scope);
-  const watermarks = records.flatMap((record) =>
-    record.last?.watermark == null ? [] : [record.last.watermark],
-  );
-  return watermarks.length === 0 ? undefined : Math.max(...watermarks);
-}
-
-/** Whether any pass over the scope was complete, of either mode. */
-async function completedBefore(store: Store<unknown>, scope: Scope): Promise<boolean> {
-  return (await passRecords(store, scope)).some((record) => record.last !== null);
-}
-
-function passRecords(store: Store<unknown>, scope: Scope): Promise<PassRecord[]> {
-  return Promise.all(
-    (["incremental", "full"] as const).map(async (mode) =>
-      parsePassRecord(await store.getCheckpoint(passKey(scope, mode))),
-    ),
-  );
 }

@@ -69,29 +69,6 @@ export const mutants: readonly Mutant[] = [
       "I7",
     ],
     [
-      "a new pass has seen what the one before saw",
-      `    await store.endPass(
-      this.#scope,
-      this.#key,
-      this.#lock,
-      JSON.stringify({ current: null, last: this.#last }),
-    );`,
-      ``,
-      "I7",
-    ],
-    [
-      "an incremental pass begins where the last one ended, to the millisecond",
-      `    return watermark === undefined ? null : watermark - this.#route.resource.overlapMs;`,
-      `    return watermark === undefined ? null : watermark;`,
-      "I5",
-    ],
-    [
-      "a pass that left a gap hides it",
-      `    return this.#last?.watermark != null && asked.getTime() <= this.#last.watermark;`,
-      `    return true;`,
-      "I5",
-    ],
-    [
       "the watermark is that of the last page",
       `      watermark: state.watermark ?? page.asOf ?? clock.now(),`,
       `      watermark: page.asOf ?? clock.now(),`,
@@ -105,7 +82,7 @@ export const mutants: readonly Mutant[] = [
     ],
     [
       "a pass whose cursor has expired fails for ever",
-      `      if (!this.#resumed || !refusesCursor(thrown)) throw thrown;`,
+      `      if (!this.#checkpoint.resumed || !refusesCursor(thrown)) throw thrown;`,
       `      throw thrown;`,
       "I5",
     ],
@@ -119,6 +96,26 @@ export const mutants: readonly Mutant[] = [
       "what died in an outage stays dead",
       `      if (!this.#revived) await this.#reviveUnanswered();`,
       ``,
+      "I5",
+    ],
+  ]),
+  ...guardsOf("core/pass-checkpoint.ts", RECONCILE, [
+    [
+      "a new pass has seen what the one before saw",
+      `    await this.#end(); // what an earlier pass has seen is not what this one sees`,
+      ``,
+      "I7",
+    ],
+    [
+      "an incremental pass begins where the last one ended, to the millisecond",
+      `    return watermark === undefined ? null : watermark - resource.overlapMs;`,
+      `    return watermark === undefined ? null : watermark;`,
+      "I5",
+    ],
+    [
+      "a pass that left a gap hides it",
+      `    return this.watermark !== null && asked.getTime() <= this.watermark;`,
+      `    return true;`,
       "I5",
     ],
     [
