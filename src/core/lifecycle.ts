@@ -72,6 +72,11 @@ export class Lifecycle {
     return this.#stopping === undefined;
   }
 
+  /** Whether `start` was called, for whatever part, and did not fail. */
+  get begun(): boolean {
+    return this.#starting !== undefined;
+  }
+
   /** Whether `start` made it work; a tick is none. */
   get started(): boolean {
     return this.#work !== undefined;
@@ -285,7 +290,8 @@ export class Lifecycle {
     await this.ready();
     const deadline = clock.monotonic() + timeoutMs;
     await this.inShift(async (shift) => {
-      const worker = this.#makeWorker(shift);
+      const started = this.#work?.shift === shift ? this.#work.worker : undefined; // `start` came in between
+      const worker = started ?? this.#makeWorker(shift);
       const scheduler = this.#makeScheduler();
       this.#worker = worker;
       worker.start();
@@ -304,9 +310,10 @@ export class Lifecycle {
         }
         await this.#sweep(); // one slice: who only ticks has no other housekeeping
       } finally {
-        this.#worker = undefined;
+        if (worker !== started && this.#worker === worker) this.#worker = undefined;
         polling.abort(stopped());
-        const over = Promise.all([scheduler.stop(stopped()), worker.stop(), polled]);
+        const workEnds = worker === started ? undefined : worker.stop();
+        const over = Promise.all([scheduler.stop(stopped()), workEnds, polled]);
         await Promise.race([over, late]);
         // What is still in flight at the deadline goes back as it came, unless somebody else needs the shift.
         if (!worker.quiet && shift.holders === 1) shift.abort(stopped());
