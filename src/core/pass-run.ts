@@ -17,6 +17,7 @@ import { listPages, type ListedPage } from "./lister.ts";
 import type { Limits } from "./options.ts";
 import {
   emptyCounts,
+  goesOnAs,
   newCycle,
   parsePassRecord,
   passKey,
@@ -24,6 +25,7 @@ import {
   sumCounts,
   type CompletedPass,
   type PassCounts,
+  type PassHandle,
   type PassMode,
   type PassRecord,
   type PassState,
@@ -55,7 +57,7 @@ export interface PassRequest {
   readonly since?: Date | undefined;
   readonly pageSize?: number | undefined;
   /** `"changed"`: what differs. `"all"`: everything listed. `"none"`: nothing; only the index learns. */
-  readonly handle: "changed" | "all" | "none";
+  readonly handle: PassHandle;
   /** Ends the pass early, with `complete: false`. */
   readonly signal: AbortSignal;
   readonly onProgress?: ((report: ReconcileReport) => void) | undefined;
@@ -128,8 +130,7 @@ export class PassRun {
     const began = clock.monotonic();
     let state = await this.#begin();
     this.#request.onBegun?.(state.startMark);
-    const backfill =
-      this.#request.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
+    const backfill = state.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
     hooks.emit("pass.started", { ...this.#pass, resumed: this.#resumed, backfill });
     let complete: boolean;
     try {
@@ -142,7 +143,7 @@ export class PassRun {
         message: `the list of ${this.#route.name} refused the cursor of an interrupted pass; it begins anew`,
         scope: this.#scope,
       });
-      state = await this.#anew();
+      state = await this.#anew(state.handle);
       this.#request.onBegun?.(state.startMark);
       complete = await this.#toTheEnd(state);
     }
@@ -180,7 +181,7 @@ export class PassRun {
     const completed: CompletedPass = {
       startedAt: state.startedAt,
       finishedAt: this.#parts.clock.now(),
-      watermark: this.#provesWatermark(state) ? state.watermark : (this.#last?.watermark ?? null),
+      watermark: (await this.#provesWatermark(state)) ? state.watermark : (this.#last?.watermark ?? null),
       counts: state.counts,
     };
     this.#last = completed;
@@ -246,12 +247,12 @@ export class PassRun {
       phase: page.last && page.next === null ? "listed" : "list",
       unreadable: state.unreadable || page.unreadable.length > 0,
     };
-    const repair = this.#request.handle === "none" ? recordOnly : repairPage;
+    const repair = state.handle === "none" ? recordOnly : repairPage;
     const context = this.#repairContext(state, counts, () => ({
       ...after,
       counts: sumCounts(state.counts, counts),
     }));
-    const { differing, settled } = await repair(context, page, this.#request.handle === "all");
+    const { differing, settled } = await repair(context, page, state.handle === "all");
     // The tasks count into the state's own counts meanwhile, which therefore stay one object.
     Object.assign(state, after);
     Object.assign(state.counts, sumCounts(state.counts, counts));
@@ -299,14 +300,14 @@ export class PassRun {
     this.#last = record.last;
     const { since, pageSize } = this.#request;
     const { current } = record;
-    const goesOn =
-      current !== null && since === undefined && (pageSize === undefined || pageSize === current.pageSize);
-    if (!goesOn) return this.#anew();
+    const handle = current === null ? undefined : goesOnAs(current, this.#request.handle);
+    if (current === null || handle === undefined || since !== undefined) return this.#anew();
+    if (pageSize !== undefined && pageSize !== current.pageSize) return this.#anew();
     this.#resumed = true;
-    return current;
+    return { ...current, handle };
   }
 
-  async #anew(): Promise<PassState> {
+  async #anew(handle = this.#request.handle): Promise<PassState> {
     const { clock, store } = this.#parts;
     this.#resumed = false;
     // What an earlier pass has seen is not what this one sees.
@@ -317,6 +318,7 @@ export class PassRun {
       JSON.stringify({ current: null, last: this.#last }),
     );
     return {
+      handle,
       startedAt: clock.now(),
       startMark: await store.counter(this.#scope),
       since:
@@ -339,10 +341,10 @@ export class PassRun {
   }
 
   /** A pass that was told to begin later than the last one ended leaves a gap, and must not hide it. */
-  #provesWatermark(state: PassState): boolean {
-    const asked = this.#request.since;
-    if (asked === undefined || state.since === null) return true;
-    return this.#last?.watermark != null && asked.getTime() <= this.#last.watermark;
+  async #provesWatermark({ since }: PassState): Promise<boolean> {
+    if (since === null) return true;
+    const last = await lastWatermark(this.#parts.store, this.#scope);
+    return last !== undefined && since <= last;
   }
 
   #repairContext(state: PassState, counts: PassCounts, next: () => PassState): RepairContext {
@@ -361,7 +363,7 @@ export class PassRun {
       state,
       counts,
       remembers: this.#pass.mode === "full",
-      indexOnly: this.#request.handle === "none",
+      indexOnly: state.handle === "none",
       checkpoint: () => JSON.stringify({ current: next(), last: this.#last } satisfies PassRecord),
     };
   }
