@@ -260,7 +260,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     route: RouteName,
     options: ScheduleOptions<ModeOf<ResourceOf<Providers[number], RouteName>>>,
   ): void {
-    if (this.#lifecycle.started) throw invalidOption("schedules are set before `start`");
+    if (this.#lifecycle.begun) throw invalidOption("schedules are set before `start`");
     const known = this.#routes.get(route);
     requireMode(known, options.mode);
     this.#schedules.push({ route: known, everyMs: durationMs(options.every, "every"), mode: options.mode });
@@ -365,15 +365,16 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     refuseInsideCommit("drain");
     await this.#lifecycle.ready();
     const timeoutMs = positive(options.timeoutMs, DRAIN_TIMEOUT_MS, "timeoutMs");
-    const deadline = this.#clock.now() + timeoutMs;
+    const deadline = this.#clock.monotonic() + timeoutMs;
     for (;;) {
       const askedAt = this.#clock.monotonic();
-      const pending = await this.#store.pending(deadline);
-      const over = this.#clock.now() >= deadline || !this.#lifecycle.accepting;
+      // What is due is so by the wall clock, which may be set while this waits.
+      const pending = await this.#store.pending(this.#clock.now() + Math.max(0, deadline - askedAt));
+      const over = this.#clock.monotonic() >= deadline || !this.#lifecycle.accepting;
       if ((pending.due === 0 && pending.leased === 0) || over) return drainResult(pending);
       // Counting a long backlog costs the worker its time: it is asked for a tenth of it at most.
       const pauseMs = Math.max(DRAIN_POLL_MS, 10 * (this.#clock.monotonic() - askedAt));
-      const leftMs = Math.max(1, deadline - this.#clock.now());
+      const leftMs = Math.max(1, deadline - this.#clock.monotonic());
       await sleep(this.#clock, Math.min(pauseMs, leftMs), this.#lifecycle.stopSignal).catch(() => {});
     }
   }

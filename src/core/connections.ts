@@ -29,6 +29,7 @@ export const singleConnection: Connections = {
 
 interface Kept {
   readonly found: Promise<Connection | undefined>;
+  /** By the monotonic clock: one that is set back must not keep credentials alive. */
   until: number;
   /** What was found last; while a look-up is under way, what the one before it found. */
   known: Connection | undefined;
@@ -67,12 +68,12 @@ export class ConnectionRegistry {
   ): MaybePromise<Connection | undefined> {
     const key = this.#keyOf(provider, id);
     const kept = this.#kept.get(key) ?? this.#unproven.get(key);
-    if (kept !== undefined && !options.refresh && kept.until > this.#clock.now())
+    if (kept !== undefined && !options.refresh && kept.until > this.#clock.monotonic())
       return kept.settled ? kept.known : kept.found;
     const found = this.#look(provider, id, options.refresh);
     const entry: Kept = {
       found,
-      until: this.#clock.now() + KEEP_MS,
+      until: this.#clock.monotonic() + KEEP_MS,
       known: kept?.known,
       learned: kept?.learned ?? new Map<string, readonly string[]>(),
       settled: false,
@@ -85,7 +86,7 @@ export class ConnectionRegistry {
         // Not where it was forgotten or looked up again meanwhile.
         if (this.#kept.get(key) === entry || this.#unproven.get(key) === entry) this.#keep(key, entry);
       },
-      () => (entry.until = 0), // the next caller looks again
+      () => (entry.until = -Infinity), // the next caller looks again
     );
     return found;
   }

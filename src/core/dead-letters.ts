@@ -5,6 +5,7 @@
  */
 
 import { refuseInsideCommit } from "./commit-scope.ts";
+import { positive } from "./options.ts";
 import { receivedEvent, type ObjectRef, type ReceivedEvent } from "./event.ts";
 import type { RouteRegistry } from "./registry.ts";
 import type { DeadLetterFilter, DeadRecord, Store } from "./store.ts";
@@ -65,10 +66,8 @@ export class DeadLetters {
     refuseInsideCommit("deadLetters.list");
     const { ready, store } = this.#options;
     await ready();
-    const { items, next } = await store.listDead(this.#filter(query), {
-      cursor: page.cursor,
-      limit: page.limit ?? PAGE,
-    });
+    const limit = positive(page.limit, PAGE, "limit");
+    const { items, next } = await store.listDead(this.#filter(query), { cursor: page.cursor, limit });
     return { items: items.map(present), next };
   }
 
@@ -93,7 +92,10 @@ export class DeadLetters {
   #filter({ route, provider, connection, ids }: DeadLetterQuery): DeadLetterFilter {
     if (route === undefined) return { provider, connection, ids };
     const known = this.#options.routes.get(route);
-    return { provider: known.provider.name, resource: known.resourceName, connection, ids };
+    // Nothing is of two providers.
+    const none = provider !== undefined && provider !== known.provider.name;
+    const { provider: owner, resourceName: resource } = known;
+    return { provider: owner.name, resource, connection, ids: none ? [] : ids };
   }
 }
 

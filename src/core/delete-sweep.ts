@@ -5,7 +5,7 @@
  * @module
  */
 
-import { indexOf, fetchAll, record, type RepairContext } from "./repair.ts";
+import { fetchAll, forgetGone, record, type RepairContext } from "./repair.ts";
 import { deletesAllowed } from "./shrink-guard.ts";
 
 /** Candidates that are fetched and handled together. */
@@ -69,16 +69,4 @@ function unseen(
 ): Promise<{ readonly id: string; readonly position: string }[]> {
   const { pass, scope, state, store } = context;
   return store.unseen(scope, pass, { mark: state.startMark, after: after ?? undefined, limit });
-}
-
-async function forgetGone(context: RepairContext, ids: readonly string[]): Promise<void> {
-  const { fetcher, route, scope, state, store } = context;
-  const results = await fetcher.many(route.resource, scope, ids, "repair");
-  const gone = ids.flatMap((id, i) => {
-    const result = results[i];
-    const index = result?.kind === "gone" ? indexOf(result, route, state.startMark) : undefined;
-    return index === undefined ? [] : [{ id, index }];
-  });
-  state.counts.extra += gone.length;
-  await store.record(scope, gone);
 }

@@ -330,7 +330,7 @@ export class Feed {
 }
 
 /** A result that comes after the signal has aborted is nobody's any more. */
-function abortable<T>(pending: T | Promise<T>, signal: AbortSignal): Promise<T> {
+export function abortable<T>(pending: T | Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason as Error);
     if (signal.aborted) onAbort();

@@ -71,6 +71,7 @@ export class Lifecycle {
       ...options,
       signal,
       housekeeping: this.#housekeeping,
+      startedIn: (shift) => (this.#work?.shift === shift ? this.#work.worker : undefined),
       makeWorker: (shift) => this.#makeWorker(shift),
       makeScheduler: () => this.#makeScheduler(),
       inShift: (run) => this.inShift(run),
@@ -80,6 +81,11 @@ export class Lifecycle {
 
   get accepting(): boolean {
     return this.#stopping === undefined;
+  }
+
+  /** Whether `start` was called, for whatever part, and did not fail. */
+  get begun(): boolean {
+    return this.#starting !== undefined;
   }
 
   /** Whether `start` made it work; a tick is none. */

@@ -8,10 +8,12 @@ import type { Clock } from "./clock.ts";
 import type { Scope } from "./event.ts";
 import {
   emptyCounts,
+  goesOnAs,
   newCycle,
   parsePassRecord,
   passKey,
   type CompletedPass,
+  type PassHandle,
   type PassMode,
   type PassRecord,
   type PassState,
@@ -26,6 +28,7 @@ export interface PassCheckpointOptions {
   readonly scope: Scope;
   readonly mode: PassMode;
   readonly resource: Pick<AnyResource, "overlapMs" | "pageSize">;
+  readonly handle: PassHandle;
   /** Instead of where the last pass ended. */
   readonly since: Date | undefined;
   readonly pageSize: number | undefined;
@@ -58,21 +61,22 @@ export class PassCheckpoint {
 
   /** Where the pass goes on, or a new one. */
   async begin(): Promise<PassState> {
-    const { pageSize, since, store } = this.#options;
+    const { handle: asked, pageSize, since, store } = this.#options;
     const { current, last } = parsePassRecord(await store.getCheckpoint(this.key));
     this.#last = last;
-    const goesOn =
-      current !== null && since === undefined && (pageSize === undefined || pageSize === current.pageSize);
-    if (!goesOn) return this.anew();
+    const handle = current === null ? undefined : goesOnAs(current, asked);
+    if (current === null || handle === undefined || since !== undefined) return this.anew();
+    if (pageSize !== undefined && pageSize !== current.pageSize) return this.anew();
     this.#resumed = true;
-    return current;
+    return { ...current, handle };
   }
 
-  async anew(): Promise<PassState> {
+  async anew(handle = this.#options.handle): Promise<PassState> {
     const { clock, mode, pageSize, resource, scope, since, store } = this.#options;
     this.#resumed = false;
     await this.#end(); // what an earlier pass has seen is not what this one sees
     return {
+      handle,
       startedAt: clock.now(),
       startMark: await store.counter(scope),
       since: mode === "full" ? null : (since?.getTime() ?? (await this.#sinceLastPass())),
@@ -109,7 +113,7 @@ export class PassCheckpoint {
 
   async complete(state: PassState): Promise<void> {
     const { startedAt, counts } = state;
-    const watermark = this.#provesWatermark(state) ? state.watermark : this.watermark;
+    const watermark = (await this.#provesWatermark(state)) ? state.watermark : this.watermark;
     this.#last = { startedAt, finishedAt: this.#options.clock.now(), watermark, counts };
     await this.#end();
   }
@@ -127,10 +131,11 @@ export class PassCheckpoint {
   }
 
   /** A pass that was told to begin later than the last one ended leaves a gap, and must not hide it. */
-  #provesWatermark(state: PassState): boolean {
-    const asked = this.#options.since;
-    if (asked === undefined || state.since === null) return true;
-    return this.watermark !== null && asked.getTime() <= this.watermark;
+  async #provesWatermark({ since }: PassState): Promise<boolean> {
+    if (since === null) return true;
+    const { scope, store } = this.#options;
+    const last = await lastWatermark(store, scope);
+    return last !== undefined && since <= last;
   }
 }
 

@@ -21,6 +21,7 @@ import {
   refusesCursor,
   sumCounts,
   type PassCounts,
+  type PassHandle,
   type PassMode,
   type PassState,
   type ReconcileReport,
@@ -51,7 +52,7 @@ export interface PassRequest {
   readonly since?: Date | undefined;
   readonly pageSize?: number | undefined;
   /** `"changed"`: what differs. `"all"`: everything listed. `"none"`: nothing; only the index learns. */
-  readonly handle: "changed" | "all" | "none";
+  readonly handle: PassHandle;
   /** Ends the pass early, with `complete: false`. */
   readonly signal: AbortSignal;
   readonly onProgress?: ((report: ReconcileReport) => void) | undefined;
@@ -117,12 +118,13 @@ export class PassRun {
     this.#lock = lock;
     this.#signal = signal;
     const { mode } = pass;
-    const { pageSize, since } = request;
+    const { handle, pageSize, since } = request;
     this.#checkpoint = new PassCheckpoint({
       ...parts,
       scope,
       mode,
       resource: route.resource,
+      handle,
       since,
       pageSize,
       lock,
@@ -135,8 +137,7 @@ export class PassRun {
     const began = clock.monotonic();
     let state = await this.#checkpoint.begin();
     this.#request.onBegun?.(state.startMark);
-    const backfill =
-      this.#request.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
+    const backfill = state.handle === "all" || !(await completedBefore(this.#parts.store, this.#scope));
     hooks.emit("pass.started", { ...this.#pass, resumed: this.#checkpoint.resumed, backfill });
     let complete: boolean;
     try {
@@ -149,7 +150,7 @@ export class PassRun {
         message: `the list of ${this.#route.name} refused the cursor of an interrupted pass; it begins anew`,
         scope: this.#scope,
       });
-      state = await this.#checkpoint.anew();
+      state = await this.#checkpoint.anew(state.handle);
       this.#request.onBegun?.(state.startMark);
       complete = await this.#toTheEnd(state);
     }
@@ -244,12 +245,12 @@ export class PassRun {
       phase: page.last && page.next === null ? "listed" : "list",
       unreadable: state.unreadable || page.unreadable.length > 0,
     };
-    const repair = this.#request.handle === "none" ? recordOnly : repairPage;
+    const repair = state.handle === "none" ? recordOnly : repairPage;
     const context = this.#repairContext(state, counts, () => ({
       ...after,
       counts: sumCounts(state.counts, counts),
     }));
-    const { differing, settled } = await repair(context, page, this.#request.handle === "all");
+    const { differing, settled } = await repair(context, page, state.handle === "all");
     // The tasks count into the state's own counts meanwhile, which therefore stay one object.
     Object.assign(state, after);
     Object.assign(state.counts, sumCounts(state.counts, counts));
@@ -275,7 +276,7 @@ export class PassRun {
       state,
       counts,
       remembers: this.#pass.mode === "full",
-      indexOnly: this.#request.handle === "none",
+      indexOnly: state.handle === "none",
       checkpoint: () => this.#checkpoint.text(next()),
     };
   }

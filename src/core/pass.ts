@@ -81,8 +81,13 @@ export interface DriftReport {
   readonly finishedAt: Date;
 }
 
+/** What a pass does about objects: hands over what differs, hands over all, or only tells the index. */
+export type PassHandle = "changed" | "all" | "none";
+
 /** A pass under way. */
 export interface PassState {
+  /** What it was asked for. */
+  readonly handle: PassHandle;
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   /** The store's counter when it began: what is touched later is none of its business. */
@@ -159,6 +164,7 @@ export function parsePassRecord(text: string | undefined): PassRecord {
 
 function isPassState(state: unknown): state is PassState {
   const {
+    handle,
     startedAt,
     startMark,
     pageSize,
@@ -175,6 +181,7 @@ function isPassState(state: unknown): state is PassState {
     [startedAt, startMark, pageSize, cycle?.steps, cycle?.limit].every(Number.isFinite) &&
     [since, watermark].every((at) => at === null || Number.isFinite(at)) &&
     [cursor, sweptTo, cycle?.anchor].every((at) => at === null || typeof at === "string") &&
+    (handle === "changed" || handle === "all" || handle === "none") &&
     (phase === "list" || phase === "listed") &&
     typeof unreadable === "boolean" &&
     areCounts(counts)
@@ -191,6 +198,15 @@ function areCounts(counts: Partial<PassCounts> | undefined): boolean {
   return (Object.keys(emptyCounts()) as (keyof PassCounts)[]).every((name) =>
     Number.isFinite(counts?.[name]),
   );
+}
+
+/**
+ * As what an interrupted pass may go on for somebody who asks for `asked`; `undefined`: it must begin anew, since what it
+ * has listed by now was not treated so. One that was to hand over everything does so to its end, whoever goes on with it.
+ */
+export function goesOnAs({ handle }: PassState, asked: PassHandle): PassHandle | undefined {
+  if (asked === "changed") return handle === "all" ? "all" : "changed";
+  return handle === asked ? asked : undefined;
 }
 
 /** The reports of all connections of a route, added up. */

@@ -10,7 +10,7 @@
 import { sleep } from "./clock.ts";
 import { Deadlines } from "./deadline.ts";
 import { invalidOption } from "./errors.ts";
-import { Feed, type FeedParts } from "./feed.ts";
+import { abortable, Feed, type FeedParts } from "./feed.ts";
 import type { AnyProvider } from "./provider.ts";
 import { pollDefinition, type PollDefinition } from "./poll-source.ts";
 import { asError } from "./retry.ts";
@@ -69,7 +69,7 @@ export class Poller implements Source {
   /** Polls what is due, once; nothing where another process has the lock. Ends early when the signal aborts. */
   async runDue(signal: AbortSignal): Promise<void> {
     await this.#locks.tryRun(this.#lock, signal, async (_lock, held) => {
-      const connections = await this.#connections();
+      const connections = await abortable(this.#connections(), held); // a tick has no time for a list that hangs
       this.#forgetAllBut(connections);
       const starting = connections.map((connection) =>
         this.#begin(connection, held, (feed, stop) => this.#once(feed, stop)),
@@ -90,7 +90,8 @@ export class Poller implements Source {
     const { clock, hooks } = this.#parts;
     try {
       for (;;) {
-        const connections = await this.#connections().catch((thrown: unknown) => {
+        const connections = await abortable(this.#connections(), signal).catch((thrown: unknown) => {
+          signal.throwIfAborted();
           // Those that are known are polled on.
           const during = `listing the connections of ${this.provider}`;
           hooks.emit("error", { error: asError(thrown), during });

@@ -11,7 +11,7 @@ import type { Hooks } from "./hooks.ts";
 import type { ListedPage, Row } from "./lister.ts";
 import type { PassCounts, PassState } from "./pass.ts";
 import type { Route } from "./registry.ts";
-import type { Claim, IndexEntry, Lock, Lookup, Store, WorkSession } from "./store.ts";
+import type { AppendEntry, Claim, IndexEntry, Lock, Lookup, Store, WorkSession } from "./store.ts";
 import type { TaskRunner } from "./task.ts";
 import { compareRow, compareSummary, type RowComparison } from "./verdict.ts";
 
@@ -112,13 +112,38 @@ export async function repairPage(
   }
   if (adopted.length > 0) await store.record(scope, adopted);
   const announced = await presentOf(context, page.deleted);
+  const busy = compared.filter((entry) => entry.busy).map(({ row }) => row.id);
+  if (all) await force(context, busy); // before the page is recorded, so that no crash forgets it
   const claims = await record(
     context,
     page.mark,
     compared.map((entry) => entry.row.id),
-    [...differing.keys(), ...announced],
+    [...new Set([...differing.keys(), ...announced])],
   );
+  if (all) {
+    const dealtWith = new Set([...busy, ...claims.map((claim) => claim.ref.id)]);
+    await force(
+      context,
+      [...differing.keys()].filter((id) => !dealtWith.has(id)),
+    );
+  }
   return { differing: differing.size, settled: takeOn(context, claims, differing, all) };
+}
+
+/** What the normal road has, which would hand over only what differs. What is dead stays dead. */
+async function force({ scope, store }: RepairContext, ids: readonly string[]): Promise<void> {
+  if (ids.length === 0) return;
+  const { items } = await store.listDead({ ...scope, ids }, { cursor: undefined, limit: ids.length });
+  const dead = new Set(items.map(({ ref }) => ref.id));
+  const entries = ids
+    .filter((id) => !dead.has(id))
+    .map((id): AppendEntry => ({
+      ref: { ...scope, id },
+      origin: "reconcile",
+      lane: "repair",
+      force: true,
+    }));
+  if (entries.length > 0) await store.append(entries);
 }
 
 function isUnchanged({ comparison }: DifferingRow): boolean {
@@ -144,8 +169,9 @@ function adoption(
 /** Ids that a feed says are deleted, and that the index holds. */
 async function presentOf(context: RepairContext, ids: readonly string[]): Promise<string[]> {
   if (ids.length === 0) return [];
-  const lookups = await context.store.lookup(context.scope, ids);
-  return ids.filter((_, i) => lookups[i]?.index?.state === "present");
+  const named = [...new Set(ids)];
+  const lookups = await context.store.lookup(context.scope, named);
+  return named.filter((_, i) => lookups[i]?.index?.state === "present");
 }
 
 function isCertain(entry: DifferingRow): entry is DifferingRow & { comparison: "missing" | "stale" } {
@@ -183,7 +209,8 @@ async function takeOn(
   const toFetch: Claim[] = [];
   for (const leased of claims) {
     const entry = differing.get(leased.ref.id);
-    const claim = all ? { ...leased, forced: true } : leased;
+    // `begun` outlives this attempt, should it fail: then too the object is handed over, whatever it is.
+    const claim = all ? { ...leased, forced: true, begun: true } : leased;
     if (entry?.row.kind === "object" && (isCertain(entry) || isUnchanged(entry))) {
       works.push(
         runner.row(route, claim, entry.row.evidence).then((result) => tally(context, result, entry)),
@@ -282,6 +309,7 @@ export async function recordOnly(context: RepairContext, page: ListedPage): Prom
     entries.push({ id: entry.row.id, index });
   }
   await store.record(scope, entries);
+  await forgetGone(context, await presentOf(context, page.deleted));
   await record(
     context,
     page.mark,
@@ -289,6 +317,20 @@ export async function recordOnly(context: RepairContext, page: ListedPage): Prom
     [],
   );
   return { differing, settled: Promise.resolve() };
+}
+
+/** The index learns which of these are gone, as a fetch says. */
+export async function forgetGone(context: RepairContext, ids: readonly string[]): Promise<void> {
+  if (ids.length === 0) return;
+  const { fetcher, route, scope, state, store } = context;
+  const requested = await store.counter(scope);
+  const results = await fetcher.many(route.resource, scope, ids, "repair");
+  const gone = ids.flatMap((id, i) => {
+    const result = results[i];
+    const index = result?.kind === "gone" ? indexOf(result, route, requested) : undefined;
+    return index === undefined ? [] : [{ id, index }];
+  });
+  state.counts.extra += await store.record(scope, gone);
 }
 
 /** What the index says after believing evidence as it is. */

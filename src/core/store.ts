@@ -390,8 +390,9 @@ export interface Store<Tx = never> {
   lookup(scope: Scope, ids: readonly string[]): Promise<(Lookup | undefined)[]>;
 
   /**
-   * Writes index entries without any handling, except of objects that are pending. For `adopt`, and for facts that a
-   * pass learned (a new hash of the same content). `touched` does not move. Returns how many were written.
+   * Writes index entries without any handling, except of objects that are pending, and of those whose entry has newer
+   * evidence: they were handled since the caller looked. For `adopt`, and for facts that a pass learned (a new hash of
+   * the same content). `touched` does not move. Returns how many were written.
    */
   record(
     scope: Scope,
@@ -444,7 +445,8 @@ export interface Store<Tx = never> {
   connections(provider: string): Promise<string[]>;
   /**
    * Deletes all that is known of a connection: work, events, index, pauses, checkpoints whose key starts with its
-   * {@link connectionKey}. Ledger keys are hashes and may stay until they expire.
+   * {@link connectionKey}. Locks whose name starts with it are lost to their holders, so that no pass under way, in
+   * whatever process, writes it anew. Ledger keys are hashes and may stay until they expire.
    */
   forget(provider: string, connection: string): Promise<void>;
 
@@ -460,8 +462,8 @@ export interface Store<Tx = never> {
   retryDead(filter: DeadLetterFilter): Promise<number>;
   /**
    * Drops dead work. What the index says of the object stays, unless its handler may have begun: then the user's copy
-   * may hold anything, and the entry becomes `"present"` with neither version nor hashes, so that the next evidence of
-   * the object is handed over.
+   * may hold anything, and the entry becomes `"present"` with neither version nor hashes (and the evidence that it had, or
+   * 0), so that the next evidence of the object is handed over.
    */
   discardDead(filter: DeadLetterFilter): Promise<number>;
 
@@ -469,7 +471,7 @@ export interface Store<Tx = never> {
   sweep(): Promise<boolean>;
 }
 
-/** The prefix of the checkpoints that belong to a connection. */
+/** The prefix of the checkpoints and locks that belong to a connection. */
 export function connectionKey(provider: string, connection: string): string {
   return `${JSON.stringify([provider, connection])}:`;
 }

@@ -19,6 +19,8 @@ export interface TicksOptions {
   readonly hooks: Hooks;
   readonly housekeeping: Housekeeping;
   readonly pollers: readonly Poller[];
+  /** Whom `start` made work in this shift, if it did. */
+  readonly startedIn: (shift: Shift) => Worker | undefined;
   readonly makeWorker: (shift: Shift) => Worker;
   readonly makeScheduler: () => Scheduler;
   /** Runs with the right to work on the store. */
@@ -59,10 +61,12 @@ export class Ticks {
   }
 
   async #slice(timeoutMs: number, idle: () => Promise<boolean>): Promise<void> {
-    const { clock, housekeeping, inShift, makeScheduler, makeWorker, onWorker, signal } = this.#options;
+    const { clock, housekeeping, inShift, makeScheduler, makeWorker, onWorker, signal, startedIn } =
+      this.#options;
     await inShift(async (shift) => {
       const deadline = clock.monotonic() + timeoutMs;
-      const worker = makeWorker(shift);
+      const started = startedIn(shift); // `start` came in between
+      const worker = started ?? makeWorker(shift);
       const scheduler = makeScheduler();
       onWorker(worker);
       worker.start();
@@ -78,7 +82,8 @@ export class Ticks {
       } finally {
         onWorker(undefined);
         polling.abort(stopped());
-        const over = Promise.all([scheduler.stop(stopped()), worker.stop(), polled]);
+        const workEnds = started === undefined ? worker.stop() : undefined;
+        const over = Promise.all([scheduler.stop(stopped()), workEnds, polled]);
         await Promise.race([over, late]);
         // What is still in flight at the deadline goes back as it came, unless somebody else needs the shift.
         if (!worker.quiet && shift.holders === 1) shift.abort(stopped());

@@ -43,6 +43,15 @@ describe("looking up a connection", () => {
     expect(asked).toHaveLength(2);
   });
 
+  test("should ask anew in time also where the wall clock is set back", async () => {
+    const { asked, clock, registry } = setup((_, id) => withToken(id));
+    await registry.find("crm", "acme");
+    clock.setWallClock(clock.now() - 3_600_000);
+    await clock.advance(60_000);
+    await registry.find("crm", "acme");
+    expect(asked).toHaveLength(2);
+  });
+
   test("should ask once for callers at the same time", async () => {
     const answer = gate<Connection>();
     const { asked, registry } = setup(() => answer.promise);

@@ -162,6 +162,7 @@ describe("a page of an adapter's list", () => {
 describe("a checkpoint", () => {
   const state = {
     startedAt: 1,
+    handle: "changed",
     startMark: 2,
     since: null,
     pageSize: 100,

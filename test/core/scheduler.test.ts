@@ -142,6 +142,7 @@ describe("a schedule", () => {
     const { last } = JSON.parse(store.checkpoints.get(key) as string) as { last: object };
     const current: PassState = {
       startedAt: 0,
+      handle: "changed" as const,
       startMark: 1,
       since: null,
       pageSize: 100,

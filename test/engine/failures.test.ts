@@ -465,6 +465,12 @@ describe("dead letters", () => {
     await expect(engine.deadLetters.list({ route: "notes.task" })).rejects.toMatchObject({
       code: "ROUTE_UNKNOWN",
     });
+    const nobodys = { route: "notes.note", provider: "crm" };
+    expect((await engine.deadLetters.list(nobodys)).items).toEqual([]);
+    expect(await engine.deadLetters.discard(nobodys)).toBe(0);
+    expect(await engine.deadLetters.discard({ ids: [] })).toBe(0);
+    for (const limit of [0, -1, 1.5, Number.NaN])
+      await expect(engine.deadLetters.list({}, { limit })).rejects.toMatchObject({ code: "OPTION_INVALID" });
     expect(await engine.status()).toMatchObject({
       backlog: 0,
       deadLetters: 5,

@@ -3,6 +3,7 @@ import {
   defineProvider,
   defineResource,
   hmacSignature,
+  pollSource,
   RateLimitError,
   SyncEngine,
   TrueupError,
@@ -232,6 +233,14 @@ describe("start and stop", () => {
 });
 
 describe("handlers", () => {
+  it("and schedules: those that come after start are refused, whatever it started", async () => {
+    for (const work of [true, false]) {
+      const { engine } = notesEngine();
+      await engine.start({ work });
+      expect(() => engine.schedule("notes.note", { every: "1h", mode: "full" })).toThrow(/before `start`/);
+    }
+  });
+
   it("must be there where this process works, and need not where it does not", async () => {
     const provider = defineProvider({
       name: "notes",
@@ -438,6 +447,34 @@ describe("tick", () => {
     expect((await handled).ref.id).toBe("n2"); // no time has passed
   });
 
+  it("leaves the worker of a start in between to be woken", async () => {
+    const { copy, deliver, engine, pass, world } = timedEngine();
+    world.put("n1", "text");
+    const ticking = engine.tick({ timeoutMs: 1_000 });
+    await engine.start();
+    await pass(1_000);
+    await ticking;
+    await pass(0);
+    await deliver(event("n1"));
+    await pass(0); // and not only when it would have looked by itself
+    expect(copy.size).toBe(1);
+  });
+
+  it("ends with its time also where the connections to poll cannot be listed", async () => {
+    const listed = gate();
+    const { engine } = notesEngine({
+      engine: {
+        sources: [pollSource({ provider: "notes", every: "1s", poll: () => ({ events: [] }) })],
+        connections: {
+          get: (_provider, id) => ({ id, credentials: {} }),
+          list: () => listed.opened.then(() => ["default"]),
+        },
+      },
+    });
+    onTestFinished(() => listed.open());
+    expect(await engine.tick({ timeoutMs: 20 })).toMatchObject({ idle: true });
+  });
+
   it("runs behind the answer of a webhook, where the platform waits for it", async () => {
     const { copy, engine, world } = notesEngine();
     const waited: Promise<unknown>[] = [];
@@ -538,6 +575,16 @@ describe("drain", () => {
     expect(seen.filter(({ ref }) => ref.id === "n2")).toHaveLength(2);
   });
 
+  it("ends in its time also where the wall clock is set back", async () => {
+    const { clock, deliver, engine, pass } = timedEngine();
+    await deliver(event("n1"));
+    const draining = engine.drain({ timeoutMs: 1_000 });
+    await pass(500);
+    clock.setWallClock(clock.now() - 3_600_000);
+    await pass(500);
+    expect(await draining).toMatchObject({ idle: false });
+  });
+
   it("does not wait for a paused connection", async () => {
     const { copy, deliver, engine, world } = notesEngine();
     world.put("n1", "text");
@@ -611,6 +658,30 @@ describe("pause, resume and forget", () => {
     await deliver(event("n1"));
     await engine.drain();
     expect(seen).toMatchObject([{ kind: "upsert", eventCount: 1 }]); // unchanged, and yet handed over
+  });
+
+  it("a pass under way over a connection that is forgotten ends, and knows nothing of it afterwards", async () => {
+    const [asked, answer] = [gate(), gate()];
+    const { engine, seen, world } = notesEngine({ resource: { pageSize: 1 } });
+    for (const id of ["n1", "n2", "n3", "n4"]) world.put(id, "text");
+    world.before = async ({ cursor }) => {
+      if (cursor !== "2") return;
+      asked.open();
+      await answer.opened;
+    };
+    const second = next(engine, "pass.page", ({ page }) => page === 2);
+    const passing = failureOf(engine.reconcile("notes.note", { mode: "full" }));
+    await Promise.all([asked.opened, second]);
+    await engine.forget("notes", "default");
+    answer.open();
+    expect(await passing).toMatchObject({ code: "LEASE_LOST" });
+    expect(seen.length).toBeLessThanOrEqual(2);
+    expect((await engine.status()).routes).toEqual([]);
+    expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({
+      complete: true,
+      resumed: false,
+      missing: 4,
+    });
   });
 
   it("what was in work when its connection was forgotten writes nothing (I3)", async () => {

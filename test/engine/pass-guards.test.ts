@@ -4,7 +4,7 @@ import { HttpError, type Page } from "trueup";
 import { sqliteStore } from "trueup/sqlite";
 import { passKey } from "../../src/core/pass.ts";
 import { failureOf, next, notesEngine, temporaryDirectory } from "./notes.ts";
-import { type Note, World } from "./world.ts";
+import { gate, type Note, World } from "./world.ts";
 
 function filledWorld(count: number): World {
   const world = new World();
@@ -160,6 +160,29 @@ describe("where an incremental pass begins (I5)", () => {
     // The control: one that was told nothing moves on.
     await engine.reconcile("notes.note", { mode: "incremental" });
     expect(world.calls.at(-1)?.since?.getTime()).toBeGreaterThan(since.getTime());
+  });
+
+  test("should not be behind such a gap either where another call went on with that pass", async () => {
+    const { engine, world } = notesEngine({
+      world: filledWorld(2),
+      resource: { overlapMs: 0, pageSize: 1 },
+    });
+    const first = await engine.reconcile("notes.note", { mode: "full" });
+    const since = first.checkpoint.since!;
+    const later = new Date(since.getTime() + 3_600_000);
+    const interrupted = new AbortController();
+    await engine.reconcile("notes.note", {
+      mode: "incremental",
+      since: later,
+      signal: interrupted.signal,
+      onProgress: () => interrupted.abort(),
+    });
+    expect(await engine.reconcile("notes.note", { mode: "incremental" })).toMatchObject({
+      complete: true,
+      resumed: true,
+    });
+    await engine.reconcile("notes.note", { mode: "incremental" });
+    expect(world.calls.at(-1)?.since).toEqual(since);
   });
 
   test("should be where the first page of the last one was true of, and not a later page", async () => {
@@ -321,6 +344,60 @@ describe("an object that changes while its page is under way (I4)", () => {
   });
 });
 
+describe("what a pass has learned of an object (I4)", () => {
+  test("should not be written over what was handled meanwhile", async () => {
+    const world = new World();
+    const [holds, goOn] = [gate(), gate()];
+    const list = async (args: Parameters<World["list"]>[0]): Promise<Page> => {
+      const page = await world.list(args);
+      return { ...page, items: page.items.map((note) => ({ ...(note as Note), text: "…" })) };
+    };
+    const { copy, deliver, engine } = notesEngine({
+      world,
+      resource: { list, fetchMany: world.fetchMany, versionOf: undefined, contentOf: ({ text }) => text },
+      handler: ({ object }) => (object?.text === "slow" ? (holds.open(), goOn.opened) : undefined),
+    });
+    const put = async (id: string, text: string) => {
+      world.put(id, text);
+      await deliver({ resource: "note", objectId: id });
+    };
+    await engine.start();
+    await put("a", "open");
+    await put("b", "text");
+    await engine.drain();
+    world.put("b", "slow"); // in one batch with "a", of which the row is another view
+    const unchanged = next(engine, "change.unchanged", ({ ref }) => ref.id === "a");
+    const pass = engine.reconcile("notes.note", { mode: "full" });
+    await Promise.all([unchanged, holds.opened]);
+    const handled = next(engine, "change.handled", ({ ref }) => ref.id === "a");
+    await put("a", "closed");
+    await handled;
+    goOn.open();
+    await pass;
+    await put("a", "open");
+    await engine.drain();
+    expect(copy.get("a")?.text).toBe("open");
+  });
+
+  test("should not be written over it by `adopt` either", async () => {
+    const { copy, deliver, engine, world } = notesEngine();
+    const held = world.put("n1", "held");
+    await engine.start();
+    async function* rows() {
+      world.put("n1", "changed");
+      await deliver({ resource: "note", objectId: "n1" });
+      await engine.drain();
+      yield { id: "n1", object: held }; // as the copy was when it was read
+    }
+    expect(await engine.adopt("notes.note", rows())).toBe(0);
+    world.notes.set("n1", held); // a restored backup
+    await engine.reconcile("notes.note", { mode: "full" });
+    await engine.drain();
+    expect(copy.get("n1")).toEqual(held);
+    expect(await engine.adopt("notes.note", [{ id: "n1", object: held }])).toBe(1); // the control
+  });
+});
+
 describe("what a feed says is deleted (I10)", () => {
   test("should be fetched where the copy has it, and not for all that ever was", async () => {
     const world = filledWorld(2);
@@ -334,5 +411,21 @@ describe("what a feed says is deleted (I10)", () => {
     expect(await engine.reconcile("notes.note", { mode: "full" })).toMatchObject({ deleted: 1 });
     expect(world.calls.flatMap(({ ids }) => ids)).toEqual(["n0001"]);
     expect([...copy.keys()]).toEqual(["n0000"]);
+  });
+
+  test("should be learned where no handler runs, and named twice be no other", async () => {
+    const world = filledWorld(3);
+    const { engine, seen } = notesEngine({
+      world,
+      resource: {
+        list: async () => ({ items: [...world.notes.values()], deleted: ["n0001", "n0002", "n0001"] }),
+      },
+    });
+    await engine.reconcile("notes.note", { mode: "full" });
+    world.remove("n0001");
+    const report = await engine.reconcile("notes.note", { mode: "incremental", handle: "none" });
+    expect(report).toMatchObject({ extra: 1 });
+    expect(await engine.verify("notes.note")).toMatchObject({ listed: 2, extra: 0, stale: 0 });
+    expect(seen).toHaveLength(3);
   });
 });

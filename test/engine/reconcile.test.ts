@@ -3,7 +3,7 @@ import { HttpError, RejectError, type Page, TrueupError } from "trueup";
 import { sqliteStore } from "trueup/sqlite";
 import { join } from "node:path";
 import { counting, next, notesEngine, temporaryDirectory } from "./notes.ts";
-import { gate, World } from "./world.ts";
+import { gate, type Note, World } from "./world.ts";
 
 /** A world with notes n000, n001, … */
 function filledWorld(count: number): World {
@@ -371,6 +371,75 @@ describe("whom a pass tells", () => {
     });
     expect(seen).toHaveLength(10);
   });
+
+  it("`all`: also what a fetch failed for, which is handed over when it comes (I2)", async () => {
+    const world = filledWorld(3);
+    const list = async (args: Parameters<World["list"]>[0]): Promise<Page> => {
+      const page = await world.list(args);
+      return {
+        ...page,
+        items: page.items.map((note) => ({ id: (note as Note).id, version: (note as Note).rev })),
+      };
+    };
+    const { engine, seen } = notesEngine({ world, resource: { list, listItems: "summary" } });
+    await engine.start();
+    await engine.reconcile("notes.note", { mode: "full" });
+    let failures = 0;
+    world.before = ({ ids }) => {
+      if (ids[0] !== "n001" || failures > 0) return;
+      failures += 1;
+      throw new HttpError(500, "down");
+    };
+    await engine.reconcile("notes.note", { mode: "full", handle: "all" });
+    await engine.drain();
+    expect([seen.length, failures]).toEqual([6, 1]);
+  });
+
+  it("`all`: also what waits for its own work, but nothing that is dead", async () => {
+    const world = filledWorld(3);
+    let refused = "";
+    const { deliver, engine, seen } = notesEngine({
+      world,
+      handler: ({ ref }) => {
+        if (ref.id === refused) throw new RejectError("no");
+      },
+    });
+    await engine.reconcile("notes.note", { mode: "full" });
+    await engine.start();
+    refused = "n002";
+    await engine.trigger("notes.note", [refused]);
+    await engine.drain();
+    await engine.pause({ provider: "notes" });
+    await deliver({ resource: "note", objectId: "n001" });
+    seen.length = 0;
+    await engine.reconcile("notes.note", { mode: "full", handle: "all" });
+    await engine.resume({ provider: "notes" });
+    await engine.drain();
+    expect(seen.map(({ ref }) => ref.id).toSorted()).toEqual(["n000", "n001"]);
+    expect((await engine.deadLetters.list()).items).toHaveLength(1);
+  });
+
+  it.each([
+    { interrupted: "changed", asked: "all", resumed: false, handled: 4 },
+    { interrupted: "all", asked: "changed", resumed: true, handled: 4 },
+    { interrupted: "all", asked: "all", resumed: true, handled: 4 },
+    { interrupted: "none", asked: "changed", resumed: true, handled: 0 },
+    { interrupted: "changed", asked: "none", resumed: false, handled: 0 },
+  ] as const)(
+    "`$asked` goes on with an interrupted `$interrupted` only where that was no less: $resumed",
+    async ({ interrupted, asked, resumed, handled }) => {
+      const { engine, seen } = notesEngine({ world: filledWorld(4), resource: { pageSize: 1 } });
+      await engine.reconcile("notes.note", { mode: "full" });
+      seen.length = 0;
+      const given = new AbortController();
+      const onProgress = () => given.abort();
+      const first = { mode: "full", handle: interrupted, signal: given.signal, onProgress } as const;
+      expect(await engine.reconcile("notes.note", first)).toMatchObject({ complete: false, pages: 1 });
+      const report = await engine.reconcile("notes.note", { mode: "full", handle: asked });
+      expect(report).toMatchObject({ complete: true, resumed, pages: 4 });
+      expect(new Set(seen.map(({ ref }) => ref.id)).size).toBe(handled);
+    },
+  );
 
   it("believes what `adopt` says of the user's copy", async () => {
     const { engine, seen, world } = notesEngine({ world: filledWorld(4) });

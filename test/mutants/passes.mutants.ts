@@ -114,14 +114,14 @@ export const mutants: readonly Mutant[] = [
     ],
     [
       "a pass that left a gap hides it",
-      `    return this.watermark !== null && asked.getTime() <= this.watermark;`,
+      `    return last !== undefined && since <= last;`,
       `    return true;`,
       "I5",
     ],
     [
       "a pass that others asked for otherwise is resumed",
-      `      current !== null && since === undefined && (pageSize === undefined || pageSize === current.pageSize);`,
-      `      current !== null;`,
+      `    if (current === null || handle === undefined || since !== undefined) return this.anew();`,
+      `    if (current === null || handle === undefined) return this.anew();`,
       "I6",
     ],
   ]),
@@ -152,15 +152,59 @@ export const mutants: readonly Mutant[] = [
     ],
     [
       "what is to be handled again is compared",
-      `    const claim = all ? { ...leased, forced: true } : leased;`,
+      `    const claim = all ? { ...leased, forced: true, begun: true } : leased;`,
       `    const claim = leased;`,
       "reconcile",
     ],
     [
+      "what is to be handled again is compared once it has failed",
+      `    const claim = all ? { ...leased, forced: true, begun: true } : leased;`,
+      `    const claim = all ? { ...leased, forced: true } : leased;`,
+      "I2",
+    ],
+    [
+      "what is to be handled again is compared where it waits",
+      `  if (all) await force(context, busy);`,
+      `  if (all) await force(context, []);`,
+      "I2",
+    ],
+    [
+      "handling everything again revives the dead",
+      `    .filter((id) => !dead.has(id))`,
+      `    .filter((id) => id !== "")`,
+      "reconcile",
+    ],
+    [
+      "what a feed says is deleted is not learned where no handler runs",
+      `  await forgetGone(context, await presentOf(context, page.deleted));`,
+      ``,
+      "I7",
+    ],
+    [
       "a feed's deletions of unknown objects are fetched",
-      `  return ids.filter((_, i) => lookups[i]?.index?.state === "present");`,
-      `  return ids.filter((_, i) => lookups[i] !== null);`,
+      `  return named.filter((_, i) => lookups[i]?.index?.state === "present");`,
+      `  return named.filter((_, i) => lookups[i] !== null);`,
       "I10",
+    ],
+    [
+      "a deletion is believed without a fetch",
+      `    const index = result?.kind === "gone" ? indexOf(result, route, requested) : undefined;`,
+      `    const index = result === undefined ? undefined : indexOf({ kind: "gone" }, route, requested);`,
+      "I7",
+    ],
+  ]),
+  ...guardsOf("core/pass.ts", RECONCILE, [
+    [
+      "what others handled otherwise counts as handled again",
+      `  return handle === asked ? asked : undefined;`,
+      `  return asked;`,
+      "I2",
+    ],
+    [
+      "a pass that was to hand over everything forgets it",
+      `return handle === "all" ? "all" : "changed";`,
+      `return "changed";`,
+      "I2",
     ],
   ]),
   ...guardsOf("core/delete-sweep.ts", RECONCILE, [
@@ -189,12 +233,6 @@ export const mutants: readonly Mutant[] = [
       `    state.sweptTo = last.position;
     await (context.indexOnly ? forgetGone(context, ids) : repairCandidates(context, ids));`,
       "I6",
-    ],
-    [
-      "a deletion is believed without a fetch",
-      `    const index = result?.kind === "gone" ? indexOf(result, route, state.startMark) : undefined;`,
-      `    const index = result === undefined ? undefined : indexOf({ kind: "gone" }, route, state.startMark);`,
-      "I7",
     ],
   ]),
   ...guardsOf(
@@ -286,7 +324,6 @@ export const mutants: readonly Mutant[] = [
         `  const evidence = await store.counter(scope);`,
         `  const evidence = Number.MAX_SAFE_INTEGER;`,
         "I4",
-        "an entry's evidence is kept for people who look into the store: nothing decides by it",
       ],
     ],
   ),

@@ -7,6 +7,32 @@ const KEYV = ["test/stores/keyv.test.ts", "test/stores/keyv-model.test.ts"];
 /** Guards of the stores. */
 export const mutants: readonly Mutant[] = [
   {
+    name: "SQLite writes what an object was over what was handled",
+    file: "src/stores/sqlite/object-index.ts",
+    original: `      if ((row?.evidence ?? 0) > index.evidence) continue;
+`,
+    replacement: ``,
+    guards: "I4",
+    killedBy: SQLITE,
+  },
+  {
+    name: "keyvStore writes what an object was over what was handled",
+    file: "src/stores/memory/calls.ts",
+    original: ` || (found.index?.evidence ?? 0) > index.evidence`,
+    replacement: ``,
+    guards: "I4",
+    killedBy: KEYV,
+  },
+  {
+    name: "passes go on over a connection that was forgotten",
+    file: "src/stores/sqlite/housekeeping.ts",
+    original: `      "DELETE FROM trueup_lock WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1",
+`,
+    replacement: ``,
+    guards: "forget",
+    killedBy: SQLITE,
+  },
+  {
     name: "a stale fence ends a lease",
     file: "src/stores/sqlite/leases.ts",
     original: `if (lease?.fence !== fence) return undefined;`,

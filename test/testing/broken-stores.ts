@@ -229,6 +229,18 @@ export const brokenStores: readonly Broken[] = [
         },
       }),
   ],
+  [
+    "record goes back behind what was handled",
+    "object index",
+    (store) =>
+      over(store, {
+        record: (scope, entries) =>
+          store.record(
+            scope,
+            entries.map(({ id, index }) => ({ id, index: { ...index, evidence: Number.MAX_SAFE_INTEGER } })),
+          ),
+      }),
+  ],
   ["the counter stands still", "object index", (store) => over(store, { counter: async () => 1 })],
   [
     "a lock is anybody's",

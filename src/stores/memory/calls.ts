@@ -31,7 +31,7 @@ export function recordIndex(
   let written = 0;
   for (const { id, index } of entries) {
     const found = draft.findOrCreate({ ...scope, id });
-    if (isPending(found)) continue;
+    if (isPending(found) || (found.index?.evidence ?? 0) > index.evidence) continue;
     draft.put({ ...found, index });
     written += 1;
   }
@@ -57,11 +57,11 @@ export function pending(state: State, dueBy: number): Pending {
   return { ...state.lanes.countDue(dueBy), leased: state.leased.size, dead: state.dead.size };
 }
 
-/** @param checkpointPrefix With what the checkpoints of the connection begin. */
+/** @param prefix With what the names of the connection's checkpoints and locks begin. */
 export function forget(
   draft: Draft,
   { provider, connection }: { readonly provider: string; readonly connection: string },
-  checkpointPrefix: string,
+  prefix: string,
 ): void {
   const { state } = draft;
   const isTheirs = (scope: Scope) => scope.provider === provider && scope.connection === connection;
@@ -69,8 +69,10 @@ export function forget(
     if (isTheirs(scope)) for (const key of byId.values()) draft.delete(key);
   }
   for (const [name, seen] of state.seen) if (isTheirs(seen.scope)) draft.endSeen(name);
-  for (const name of state.checkpoints.keys())
-    if (name.startsWith(checkpointPrefix)) draft.setCheckpoint(name, null);
+  for (const name of state.checkpoints.keys()) if (name.startsWith(prefix)) draft.setCheckpoint(name, null);
+  // Fence 0 is nobody's.
+  for (const name of state.locks.keys())
+    if (name.startsWith(prefix)) draft.setLock({ name, fence: 0, until: 0 });
   const pause = state.pauseOf(provider, connection);
   if (pause !== undefined) draft.setPause(pause, false);
   draft.forgetConnection(provider, connection);

@@ -83,7 +83,11 @@ for _, one in ipairs(chosen) do
   local o = change(one.field)
   for _, seq in ipairs(o.seqs or {}) do drop(EVENTS, seq) end
   -- Where a handler may have begun, nothing is known any more of what the user's copy holds.
-  if o.begun == 1 then o.index = cjson.decode('${UNKNOWN_PRESENT}') end
+  if o.begun == 1 then
+    local evidence = o.index and o.index[6] or 0
+    o.index = cjson.decode('${UNKNOWN_PRESENT}')
+    o.index[6] = evidence
+  end
   object[one.field] = { n = o.n, index = o.index, touched = o.touched, notBefore = o.notBefore, begun = o.begun }
   if not o.index then logEmpty({ one.field }) end
 end

@@ -14,7 +14,7 @@ const SLICE = 500;
 
 /** The connection is gone at once; what it has left follows with `sweep`, so that this stays short for any number. */
 const forget = script(String.raw`
-local connection, checkpoints = argument(), argument()
+local connection, names = argument(), argument()
 evenWhenFull()
 tick()
 local scopes = {}
@@ -36,8 +36,10 @@ end
 load(leased)
 for _, field in ipairs(leased) do remove(field) end
 drop(PAUSES, connection)
-for _, name in ipairs(call('HKEYS', CHECKPOINTS)) do
-  if string.sub(name, 1, #checkpoints) == checkpoints then drop(CHECKPOINTS, name) end
+for _, key in ipairs({ CHECKPOINTS, LOCKS }) do
+  for _, name in ipairs(call('HKEYS', key)) do
+    if string.sub(name, 1, #names) == names then drop(key, name) end
+  end
 end
 flush()
 return 1

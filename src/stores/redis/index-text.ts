@@ -1,5 +1,5 @@
 /**
- * Index entries as records keep them. Scripts read of them only whether the object is present.
+ * Index entries as records keep them. Scripts read of them only whether the object is present, and the evidence.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export type IndexParts = readonly [
   evidence: number,
 ];
 
-/** What the index says of an object of whose copy nothing is known but that there may be one. */
+/** What the index says of an object of whose copy nothing is known but that there may be one; without its evidence. */
 export const UNKNOWN_PRESENT = indexText({
   state: "present",
   version: null,

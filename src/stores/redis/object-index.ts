@@ -44,7 +44,9 @@ load(fields)
 local written = 0
 for i, field in ipairs(fields) do
   local o = object[field]
-  if not o or not (o.due or o.dead) then
+  local pending = o and (o.due or o.dead)
+  local newer = o and o.index and o.index[6] > entries[i].index[6]
+  if not pending and not newer then
     o = change(field) or create(scope, entries[i].id)
     o.index = entries[i].index
     written = written + 1
@@ -83,7 +85,7 @@ export class ObjectIndex {
     return (await Promise.all(slices)).flat();
   }
 
-  /** Writes entries of objects that are not pending; returns how many. */
+  /** Writes entries of objects that are not pending, nor have a newer one; returns how many. */
   async record(
     scope: Scope,
     entries: readonly { readonly id: string; readonly index: IndexEntry }[],

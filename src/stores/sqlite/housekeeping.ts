@@ -27,7 +27,8 @@ export class Housekeeping {
   readonly #deletePauses: Statement;
   readonly #forgetting: Statement[];
   readonly #scopesChanged: Statement;
-  readonly #deleteCheckpoints: Statement;
+  /** By what the names of the connection begin with. */
+  readonly #forgettingNamed: Statement[];
   readonly #forgotten: Statement;
   readonly #objects: Statement;
   readonly #deleteObject: Statement;
@@ -61,10 +62,10 @@ export class Housekeeping {
       "UPDATE trueup_scope SET forgotten = 1 WHERE provider = ? AND connection = ?",
     ].map((sql) => prepare(db, sql));
     this.#scopesChanged = prepare(db, "UPDATE trueup_store SET scopes_changed = ?");
-    this.#deleteCheckpoints = prepare(
-      db,
+    this.#forgettingNamed = [
       "DELETE FROM trueup_checkpoint WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1",
-    );
+      "DELETE FROM trueup_lock WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1",
+    ].map((sql) => prepare(db, sql));
     this.#forgotten = prepare(db, "SELECT n FROM trueup_scope WHERE forgotten IS NOT NULL LIMIT 1");
     this.#objects = prepare(db, `SELECT n, head FROM trueup_object WHERE scope = ? LIMIT ${SLICE}`);
     this.#deleteObject = prepare(db, "DELETE FROM trueup_object WHERE n = ?");
@@ -76,7 +77,7 @@ export class Housekeeping {
     const scopes = this.#scopes.list({ provider, connection }).map(({ n }) => n);
     this.#leases.endIn(turn, new Set(scopes));
     for (const statement of this.#forgetting) statement.run(provider, connection);
-    this.#deleteCheckpoints.run(connectionKey(provider, connection));
+    for (const statement of this.#forgettingNamed) statement.run(connectionKey(provider, connection));
     this.#scopesChanged.run(turn.tick());
     this.#scopes.forgetNumbers(turn);
     turn.awake.clear();

@@ -40,7 +40,10 @@ export class ObjectIndex {
         LEFT JOIN trueup_object o ON o.scope = ?1 AND o.id = asked.value
       ORDER BY asked.key`,
     );
-    this.#find = prepare(db, "SELECT state, due, dead FROM trueup_object WHERE scope = ? AND id = ?");
+    this.#find = prepare(
+      db,
+      "SELECT state, due, dead, evidence FROM trueup_object WHERE scope = ? AND id = ?",
+    );
     this.#record = prepare(
       db,
       `
@@ -59,7 +62,7 @@ export class ObjectIndex {
     return rows.map((row) => (row.n === null ? undefined : toLookup(row, leases.get(row.n)?.fence)));
   }
 
-  /** Writes entries of objects that are not pending; returns how many. */
+  /** Writes entries of objects that are not pending, nor have a newer one; returns how many. */
   record(
     turn: Turn,
     ref: Scope,
@@ -69,8 +72,11 @@ export class ObjectIndex {
     const scope = this.#scopes.demand(turn, ref);
     let [written, present] = [0, 0];
     for (const { id, index } of entries) {
-      const row = this.#find.get(scope, id) as Pick<LookupRow, "state" | "due" | "dead"> | undefined;
+      const row = this.#find.get(scope, id) as
+        | Pick<LookupRow, "state" | "due" | "dead" | "evidence">
+        | undefined;
       if (row !== undefined && (row.due !== null || row.dead !== null)) continue;
+      if ((row?.evidence ?? 0) > index.evidence) continue;
       this.#record.run(scope, id, ...indexValues(index));
       written += 1;
       present += Number(index.state === "present") - Number(row?.state === "present");

@@ -17,6 +17,7 @@ import {
   indexEntry,
   makeDead,
   makePresent,
+  page,
   retry,
   SCOPE,
   scopeOf,
@@ -104,6 +105,24 @@ export const connectionTopic: Topic = {
       assert.equal(await store.getCheckpoint(`${connectionKey("crm", "default")}pass`), "1");
       assert.equal(await store.getCheckpoint("free"), "1");
       assert.deepEqual(idsOf(await claimUpTo(session, 10)), ["waiting"]);
+    });
+
+    it("should end the locks of a connection that is forgotten, so that its passes write nothing more", async (test) => {
+      const { store } = test;
+      const session = await test.work();
+      const nameOf = ({ provider, connection }: typeof ACME) => `${connectionKey(provider, connection)}lock`;
+      const [theirs, others] = [await test.lock(nameOf(ACME)), await test.lock(nameOf(SCOPE))];
+      const mark = await store.counter(ACME);
+      await session.recordPage(page({ scope: ACME, lock: theirs, mark, differing: ["a"] }));
+      await store.forget("crm", "acme");
+      const late = page({ scope: ACME, lock: theirs, mark, differing: ["a"] });
+      await assert.rejects(session.recordPage(late), { code: "LEASE_LOST" });
+      await assert.rejects(store.endPass(ACME, "pass", theirs, "1"), { code: "LEASE_LOST" });
+      assert.equal(await store.lock(theirs.name, 1_000, theirs), undefined, "nor is it renewed");
+      assert.deepEqual(await store.connections("crm"), []);
+      const again = await test.lock(theirs.name);
+      assert.ok(again.fence > theirs.fence, "fences do not start again");
+      await session.recordPage(page({ lock: others, mark, differing: ["a"] })); // the control
     });
 
     it("should void the leases of a connection that is forgotten", async ({ store, work }) => {

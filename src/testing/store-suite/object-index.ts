@@ -97,6 +97,32 @@ export const indexTopic: Topic = {
       assert.equal((await claimId(session, "waiting")).index?.hash, "h1");
     });
 
+    it("should not record what an object was before it was handled last", async ({ store, work }) => {
+      const session = await work();
+      const handled = async (id: string) => {
+        await appendIds(store, [id]);
+        const claim = await claimOnly(session);
+        await session.settle([done(claim, indexEntry({ hash: "handled", evidence: claim.fence }))]);
+        return claim.fence;
+      };
+      const older = (await handled("a")) - 1;
+      const same = await handled("b");
+      const entries = [
+        { id: "a", index: indexEntry({ hash: "earlier", evidence: older, state: "gone" }) },
+        { id: "b", index: indexEntry({ hash: "handled", rowHash: "learned", evidence: same }) },
+      ];
+      assert.equal(await store.record(SCOPE, entries), 1);
+      const found = await store.lookup(SCOPE, ["a", "b"]);
+      assert.deepEqual(
+        found.map((one) => [one?.index?.state, one?.index?.hash, one?.index?.rowHash]),
+        [
+          ["present", "handled", null],
+          ["present", "handled", "learned"],
+        ],
+      );
+      assert.equal(await store.countPresent(SCOPE), 2);
+    });
+
     it("should not touch what it records, so that a page may still lease it", async (test) => {
       const { store } = test;
       const session = await test.work();

@@ -5,7 +5,7 @@ import type { AppendEntry, Claim, FailureRecord, IndexEntry, Settlement } from "
 import { encodeVersion, versionOrder } from "../../../src/core/version.ts";
 import type { Driver } from "./driver.ts";
 import { scopeKey, type Model } from "./model.ts";
-import { CONNECTIONS, expectUnseen, IDS, PASSES, PROVIDER, RESOURCES, SCOPES } from "./observe.ts";
+import { CONNECTIONS, expectUnseen, IDS, LOCKS, PASSES, PROVIDER, RESOURCES, SCOPES } from "./observe.ts";
 import type { Alone, Operation, SettlementDrawn, Shareable } from "./operations.ts";
 
 /** Tells a model what was answered; fails where it does not allow it. */
@@ -262,7 +262,7 @@ function record<Tx>(driver: Driver<Tx>, operation: Of<"record">): Call {
   const scope = SCOPES[operation.scope]!;
   const entries = [...new Set(operation.ids)].map((id) => ({
     id: IDS[id]!,
-    index: indexOf(driver, operation.index),
+    index: indexOf(driver, operation.index, operation.newest ? NEWEST : 1),
   }));
   return async () => {
     const written = await door(driver, operation).record(scope, entries);
@@ -273,7 +273,7 @@ function record<Tx>(driver: Driver<Tx>, operation: Of<"record">): Call {
 
 function lock<Tx>(driver: Driver<Tx>, operation: Of<"lock">): Call | undefined {
   const held = operation.held === undefined ? undefined : driver.locks.at(-1 - operation.held);
-  const name = held?.name ?? `lock ${operation.name}`;
+  const name = held?.name ?? LOCKS[operation.name]!;
   return async () => {
     const given = await door(driver, operation).lock(name, operation.ttlMs, held);
     if (given !== undefined) driver.locks.push(given);
@@ -329,6 +329,9 @@ function settlementOf<Tx>(driver: Driver<Tx>, of: Claim, drawn: SettlementDrawn)
       return { claim: of, kind: "dead", begun: drawn.begun, error };
   }
 }
+
+/** Evidence that nothing is newer than. */
+const NEWEST = 2 ** 40;
 
 function indexOf<Tx>(driver: Driver<Tx>, state: IndexEntry["state"], evidence = 1): IndexEntry {
   return { state, version: "n:1", hash: `h${driver.serial()}`, rowHash: null, revision: 1, evidence };

@@ -17,6 +17,7 @@ export const CONNECTIONS = ["acme", "beta"];
 export const RESOURCES = ["contact", "deal"];
 export const IDS = ["a", "b", "c"];
 export const PASSES = ["pass 1", '["crm","acme"]:pass 2'];
+export const LOCKS = ["lock 1", '["crm","acme"]:lock 2'];
 export const SCOPES: readonly Scope[] = CONNECTIONS.flatMap((connection) =>
   RESOURCES.map((resource) => ({ provider: PROVIDER, connection, resource })),
 );

@@ -1,6 +1,6 @@
 /** What a run does to a store, as data: so that it can be drawn, printed and shrunk. */
 import * as fc from "fast-check";
-import { CONNECTIONS, IDS, PASSES, RESOURCES } from "./observe.ts";
+import { CONNECTIONS, IDS, LOCKS, PASSES, RESOURCES } from "./observe.ts";
 
 /** Which of those that there are is meant, counted from the newest and in turns. */
 const pick = fc.nat(7);
@@ -77,7 +77,7 @@ const lock = of(
   "lock",
   fc.record({
     door: pick,
-    name: fc.nat(1),
+    name: fc.nat(LOCKS.length - 1),
     ttlMs: fc.constantFrom(2_000, 30_000),
     held: fc.option(pick, { nil: undefined }),
   }),
@@ -86,7 +86,13 @@ const unlock = of("unlock", fc.record({ door: pick, lock: pick }));
 const endPass = of("endPass", fc.record({ door: pick, scope, pass, lock: pick, keep: fc.boolean() }));
 const record = of(
   "record",
-  fc.record({ door: pick, scope, ids, index: fc.constantFrom("present" as const, "gone" as const) }),
+  fc.record({
+    door: pick,
+    scope,
+    ids,
+    index: fc.constantFrom("present" as const, "gone" as const),
+    newest: fc.boolean(),
+  }),
 );
 const pause = of(
   "pause",

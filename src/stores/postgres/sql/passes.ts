@@ -106,7 +106,7 @@ BEGIN
     ORDER BY a.place;
 END $$;
 
--- Writes index entries of objects that are not pending. Returns how many.
+-- Writes index entries of objects that are not pending, nor have a newer one. Returns how many.
 CREATE FUNCTION ${s}.record(p_now bigint, p_scope bigint, p_id text[], p_state text[], p_version text[], p_hash text[], p_row_hash text[],
   p_revision bigint[], p_evidence bigint[]) RETURNS integer LANGUAGE plpgsql ${LOOKS_UP} AS $$
 DECLARE
@@ -122,12 +122,13 @@ BEGIN
   INSERT INTO ${s}.present_change
   SELECT p_scope, g.change FROM (
     SELECT sum((d.state = 'present')::integer - (o.state IS NOT DISTINCT FROM 'present')::integer) AS change
-    FROM unnest(v_n, p_state) d(n, state) CROSS JOIN LATERAL (SELECT b.state FROM ${s}.object b WHERE b.n = d.n ORDER BY b.n LIMIT 1 FOR NO KEY UPDATE) o
-    WHERE d.n = ANY(v_free)) g WHERE g.change <> 0;
+    FROM unnest(v_n, p_state, p_evidence) d(n, state, evidence)
+      CROSS JOIN LATERAL (SELECT b.state, b.evidence FROM ${s}.object b WHERE b.n = d.n ORDER BY b.n LIMIT 1 FOR NO KEY UPDATE) o
+    WHERE d.n = ANY(v_free) AND coalesce(o.evidence, 0) <= d.evidence) g WHERE g.change <> 0;
   UPDATE ${s}.object o SET state = d.state, version = d.version, hash = d.hash, row_hash = d.row_hash, revision = d.revision,
     evidence = d.evidence, emptied_at = NULL
   FROM unnest(v_n, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence) d(n, state, version, hash, row_hash, revision, evidence)
-  WHERE o.n = d.n AND o.n = ANY(v_free);
+  WHERE o.n = d.n AND o.n = ANY(v_free) AND coalesce(o.evidence, 0) <= d.evidence;
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;
 END $$;

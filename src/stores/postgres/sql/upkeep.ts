@@ -60,6 +60,7 @@ END $$;
 CREATE FUNCTION ${s}.forget(p_provider text, p_connection text, p_key text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM ${s}.alone(p_provider, p_connection);
+  DELETE FROM ${s}.lock k WHERE k.name >= p_key AND left(k.name, length(p_key)) = p_key; -- first, as whoever records a page has it first
   PERFORM 1 FROM ${s}.lane l WHERE l.provider = p_provider AND l.connection = p_connection ORDER BY l.n FOR UPDATE; -- after the appends under way
   DELETE FROM ${s}.lane l WHERE l.provider = p_provider AND l.connection = p_connection;
   UPDATE ${s}.scope c SET forgotten = true WHERE c.provider = p_provider AND c.connection = p_connection;
