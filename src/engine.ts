@@ -262,7 +262,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   ): void {
     if (this.#lifecycle.started) throw invalidOption("schedules are set before `start`");
     const known = this.#routes.get(route);
-    requireMode(known, options.mode);
+    requireMode(known, options?.mode);
     this.#schedules.push({ route: known, everyMs: durationMs(options.every, "every"), mode: options.mode });
   }
 
