@@ -217,7 +217,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       ready: () => this.#lifecycle.ready(),
       onRevived: () => this.#lifecycle.worker?.wake(),
     });
-    logEvents(hooks, logger);
+    logEvents(hooks, logger, clock);
     this.#watch = new DeliveryWatch({ store, clock, hooks, providers: routes.providers });
   }
 

@@ -84,7 +84,7 @@ export function relay(options: RelayOptions): Relay {
   });
   const logger = redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));
   const hooks = new Hooks(logger, (event) => redactor.event(event));
-  logEvents(hooks, logger);
+  logEvents(hooks, logger, clock);
   let accepting = true;
   let waiting = 0;
 
