@@ -33,7 +33,21 @@ describe("JSON from outside", () => {
 
   test("should read what a reviver would read, and refuse what the parser refuses", () => {
     const pieces = [
-      ...'[]{},: \n-0.e+"\\',
+      "[",
+      "]",
+      "{",
+      "}",
+      ",",
+      ":",
+      " ",
+      "\n",
+      "-",
+      "0",
+      ".",
+      "e",
+      "+",
+      '"',
+      "\\",
       "\\\\",
       '\\"',
       '"a":',

@@ -152,8 +152,8 @@ export const mutants: readonly Mutant[] = [
     "http/json.ts",
     ["http/json"],
     [
-      ["a text may be read as a number", `.repeat(least + 1);`, `;`],
-      ["a long number may be a key", String.raw`(?=\s*(?:[,\]}]|$))/g;`, String.raw`(?![\d.eE])/g;`],
+      ["a text may be read as a number", `.repeat(least + 1);`, `;`, "I4"],
+      ["a long number may be a key", String.raw`(?=\s*(?:[,\]}]|$))/g;`, String.raw`(?![\d.eE])/g;`, "I4"],
     ],
   ),
   ...guardsOf(
