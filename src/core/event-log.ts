@@ -37,7 +37,10 @@ export function logEvents(hooks: Hooks, logger: Logger, clock: Clock): void {
     logger.warn({ ...feed, error }, `polling ${feed.source} failed: ${error.message}`),
   );
   hooks.on("connection.paused", (pause) =>
-    logger.warn(pause, `connection ${pause.provider}/${pause.connection} is paused: ${pause.reason}`),
+    logger.warn(
+      pause,
+      `connection ${pause.provider}/${pause.connection} is paused until ${endOf(pause)}: ${pause.reason}`,
+    ),
   );
   hooks.on("webhooks.quiet", (quiet) =>
     logger.warn(
@@ -62,6 +65,10 @@ function nowAndThen(clock: Clock): (name: string) => boolean {
     nextAt.set(name, now + TELL_FAILURE_EVERY_MS);
     return true;
   };
+}
+
+function endOf({ until }: EventMap["connection.paused"]): string {
+  return until === null ? "it is resumed" : new Date(until).toISOString();
 }
 
 function suspicion({ signatureFailures }: EventMap["webhooks.quiet"]): string {

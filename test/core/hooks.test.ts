@@ -94,6 +94,7 @@ describe("the log of who listens to nothing", () => {
     hooks.emit("change.dead", { ref, attempt: 3, error });
     hooks.emit("source.failed", { source: "queue", error, retryInMs: 5 });
     hooks.emit("connection.paused", { ...resumed, until: null, reason: "by hand" });
+    hooks.emit("connection.paused", { ...resumed, until: 60_000, reason: "UNAUTHORIZED" });
     hooks.emit("deletes.suppressed", { ...ref, count: 60, indexed: 100, samples: ["1"] });
     expect(lines.map(({ level, message }) => `${level}: ${message}`)).toEqual([
       "warn: crm.contact 1 failed, and is tried again in 5 ms: boom",
@@ -101,7 +102,8 @@ describe("the log of who listens to nothing", () => {
       "warn: rows without ids",
       "error: gave up: boom",
       "warn: source queue failed: boom",
-      "warn: connection crm/acme is paused: by hand",
+      "warn: connection crm/acme is paused until it is resumed: by hand",
+      "warn: connection crm/acme is paused until 1970-01-01T00:01:00.000Z: UNAUTHORIZED",
       "warn: 60 deletions of crm.contact look like a mistake and were held back",
     ]);
   });
