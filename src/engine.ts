@@ -217,7 +217,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       ready: () => this.#lifecycle.ready(),
       onRevived: () => this.#lifecycle.worker?.wake(),
     });
-    logEvents(hooks, logger);
+    logEvents(hooks, logger, clock);
     this.#watch = new DeliveryWatch({ store, clock, hooks, providers: routes.providers });
   }
 
@@ -262,7 +262,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   ): void {
     if (this.#lifecycle.begun) throw invalidOption("schedules are set before `start`");
     const known = this.#routes.get(route);
-    requireMode(known, options.mode);
+    requireMode(known, options?.mode);
     this.#schedules.push({ route: known, everyMs: durationMs(options.every, "every"), mode: options.mode });
   }
 

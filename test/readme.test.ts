@@ -102,6 +102,16 @@ interface Engine {
   stop(): Promise<void>;
 }
 
+test("the README's own tests pass, and end", async () => {
+  const blocks = blocksOf(readme);
+  const tests = blocks.map(({ file }) => file).filter((file) => file.endsWith(".test.ts"));
+  expect(tests.length).toBeGreaterThan(2);
+  const sources = pathToFileURL(join(root, "test/engine/simulation/from-sources.ts")).href;
+  const args = ["--disable-warning=ExperimentalWarning", "--import", sources, "--test", ...tests];
+  // A test's process that something keeps alive would run for ever.
+  await promisify(execFile)(process.execPath, args, { cwd: projectOf(blocks), timeout: 60_000 });
+}, 90_000);
+
 describe("five minutes with the README", () => {
   let crm: string;
   let engine: Engine;

@@ -37,6 +37,7 @@ export interface Quiet {
   readonly missed: number;
   readonly quietSince: number;
   readonly lastEventAt: number | undefined;
+  readonly signatureFailures: number;
 }
 
 export const SOURCE_KINDS = ["webhook", "queue", "poll"] as const;
@@ -146,7 +147,13 @@ export class DeliveryHealth {
     // What came before this process was there says nothing of how long it has been waiting.
     const quietSince = Math.max(row.lastTold ?? 0, this.#since);
     if (now - quietSince < QUIET_MS) return undefined;
-    return { missed: row.missed, quietSince: row.lastTold ?? this.#since, lastEventAt: row.lastTold };
+    turnTo(row, now);
+    return {
+      missed: row.missed,
+      quietSince: row.lastTold ?? this.#since,
+      lastEventAt: row.lastTold,
+      signatureFailures: sumOf(row, FAILURES_AT),
+    };
   }
 
   /** It is told now, and not again before an event comes. */

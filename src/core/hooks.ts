@@ -143,6 +143,8 @@ export interface EventMap {
     /** When the last event came, or, where none is known of, when this process began to count. */
     readonly quietSince: number;
     readonly lastEventAt: number | undefined;
+    /** Deliveries of the last 24 hours whose signature did not fit. Many: it comes, and its secret is not the one here. */
+    readonly signatureFailures: number;
   };
 
   "source.failed": { readonly source: string; readonly error: Error; readonly retryInMs: number };
@@ -218,9 +220,22 @@ export function stderrLogger(write: (line: string) => void): Logger {
 }
 
 function errorsAsText(_key: string, value: unknown): unknown {
-  if (value instanceof Error) {
-    const { name, message, code } = value as Error & { code?: unknown };
-    return { name, code, message };
-  }
+  if (value instanceof Error) return errorText(value);
   return typeof value === "bigint" ? value.toString() : value;
+}
+
+/** Of causes: one that is its own would never end. */
+const MOST_CAUSES = 5;
+
+/** With what was behind it: "`webhook.events` threw" alone helps nobody. */
+function errorText(error: Error, causes = MOST_CAUSES): object {
+  const { cause, code, message, name, stack } = error as Error & { readonly code?: unknown };
+  return {
+    name,
+    code,
+    message,
+    // An error without a code is a mistake in somebody's source, and its message alone does not say where.
+    stack: code === undefined ? stack : undefined,
+    cause: cause instanceof Error && causes > 0 ? errorText(cause, causes - 1) : undefined,
+  };
 }

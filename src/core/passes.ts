@@ -40,8 +40,8 @@ export class Passes {
   }
 
   async reconcile(route: Route, options: ReconcileOptions): Promise<ReconcileReport> {
+    requireMode(route, options?.mode); // callers without types forget them
     const { handle = "changed", mode, onProgress, pageSize, since } = options;
-    requireMode(route, mode);
     if (pageSize !== undefined) positive(pageSize, pageSize, "pageSize");
     if (since !== undefined && Number.isNaN(since.getTime()))
       throw invalidOption("`since` must be a valid Date");

@@ -145,6 +145,10 @@ export function defineProvider<
   definition: ProviderDefinition<Name, Resources, CredentialsSchema>,
 ): Provider<Name, Resources, CredentialsSchema> {
   requireName(definition.name, "a provider's `name`");
+  if (typeof definition.resources !== "object" || definition.resources === null)
+    throw invalidOption(
+      `provider "${definition.name}": \`resources\` must be an object of resources by name`,
+    );
   for (const [name, resource] of Object.entries(definition.resources)) {
     requireName(name, `a resource's name in provider "${definition.name}"`);
     if (typeof resource?.fetch !== "function") {

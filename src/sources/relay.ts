@@ -84,9 +84,10 @@ export function relay(options: RelayOptions): Relay {
   });
   const logger = redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));
   const hooks = new Hooks(logger, (event) => redactor.event(event));
-  logEvents(hooks, logger);
+  logEvents(hooks, logger, clock);
   let accepting = true;
   let waiting = 0;
+  const hasRoom = () => waiting < maxWaiting;
 
   /** Takes up room until the broker has answered, also when nobody waits for that any more (I10). */
   const published = async (envelope: Envelope): Promise<void> => {
@@ -98,6 +99,8 @@ export function relay(options: RelayOptions): Relay {
     }
   };
   const publish = async (delivery: WebhookDelivery, connection: string): Promise<Outcome> => {
+    // Any number may have been let in while there was room, before the first of them was published.
+    if (!hasRoom()) return { status: "retry", ...NOTHING, retryAfterMs: RETRY_AFTER_MS };
     const envelope = sealDelivery(delivery, connection, allowed);
     try {
       await inTime(clock, timeoutMs, published(envelope));
@@ -116,7 +119,7 @@ export function relay(options: RelayOptions): Relay {
     connection: options.connection,
     clock,
     hooks,
-    accepting: () => accepting && waiting < maxWaiting,
+    accepting: () => accepting && hasRoom(),
     findConnection: (id) => connections.find(provider.name, id),
     learn: (id, secrets) => connections.learn(provider.name, id, "webhook.verify", secrets),
     forward: async (delivery, connection) => {

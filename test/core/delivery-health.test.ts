@@ -120,14 +120,25 @@ describe("webhooks that are quiet", () => {
     pass(1.1);
     pass(1.5, 3);
     expect(suspects(1.9)).toBeUndefined(); // a lag, perhaps
-    expect(suspects(2)).toEqual({ missed: 3, quietSince: at(1), lastEventAt: at(1) });
+    expect(suspects(2)).toEqual({ missed: 3, quietSince: at(1), lastEventAt: at(1), signatureFailures: 0 });
   });
 
   test("should be suspected where no event ever came", () => {
     const { pass, suspects } = setup();
     pass(0);
     pass(1, 3);
-    expect(suspects(1)).toEqual({ missed: 3, quietSince: START, lastEventAt: undefined });
+    expect(suspects(1)).toMatchObject({ missed: 3, quietSince: START, lastEventAt: undefined });
+  });
+
+  test("should be told with how many came whose signature did not fit, of the last day", () => {
+    const { at, health, pass, suspects } = setup();
+    health.signatureRefused(acme, at(1));
+    health.signatureRefused(acme, at(25));
+    health.signatureRefused(acme, at(25));
+    pass(0);
+    pass(25.5, 3);
+    expect(suspects(26)).toMatchObject({ missed: 3, signatureFailures: 2 });
+    expect(suspects(60)).toMatchObject({ missed: 3, signatureFailures: 0 });
   });
 
   test("should not be suspected for few changes, nor for what happened while nobody was there", () => {
@@ -166,7 +177,7 @@ describe("webhooks that are quiet", () => {
     delivered(kind, 2);
     expect(status(2).quietSince).toBeUndefined();
     pass(4, 3);
-    expect(suspects(4)).toEqual({ missed: 3, quietSince: at(2), lastEventAt: at(2) });
+    expect(suspects(4)).toMatchObject({ missed: 3, quietSince: at(2), lastEventAt: at(2) });
   });
 
   test("should be cleared by a change that a webhook to another process brought", () => {

@@ -86,7 +86,14 @@ describe("webhooks.quiet", () => {
     await missing("n4");
     await missing("n5");
     expect(quiet).toEqual([
-      { provider: "notes", connection: "default", missed: 3, quietSince: lastEventAt, lastEventAt },
+      {
+        provider: "notes",
+        connection: "default",
+        missed: 3,
+        quietSince: lastEventAt,
+        lastEventAt,
+        signatureFailures: 0,
+      },
     ]);
     expect((await engine.status()).deliveries[0]?.quietSince).toBe(lastEventAt);
     await deliver(about("n1", "e2"));

@@ -282,6 +282,20 @@ describe("a store that is none", () => {
   });
 });
 
+describe("what callers without types leave out", () => {
+  it("is named", async () => {
+    const { engine } = notesEngine();
+    const wrong = { code: "OPTION_INVALID", message: expect.stringContaining("`mode`") as string };
+    expect(await failureOf(engine.reconcile("notes.note", undefined as never))).toMatchObject(wrong);
+    expect(() => engine.schedule("notes.note", undefined as never)).toThrow(
+      expect.objectContaining(wrong) as Error,
+    );
+    const bare = () => defineProvider({ name: "bare" } as never);
+    expect(bare).toThrow(expect.objectContaining({ code: "OPTION_INVALID" }) as Error);
+    expect(bare).toThrow("`resources`");
+  });
+});
+
 describe("two engines on one file", () => {
   it("a second one that works is STORE_IN_USE after a lease, and works once the first has stopped", async () => {
     const first = notesEngine({ engine: { leaseMs: 300 } });

@@ -149,6 +149,14 @@ export const mutants: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
+    "http/json.ts",
+    ["http/json"],
+    [
+      ["a text may be read as a number", `.repeat(least + 1);`, `;`, "I4"],
+      ["a long number may be a key", String.raw`(?=\s*(?:[,\]}]|$))/g;`, String.raw`(?![\d.eE])/g;`, "I4"],
+    ],
+  ),
+  ...guardsOf(
     "http/path.ts",
     ["http/path", "http/fuzz"],
     [

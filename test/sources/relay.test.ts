@@ -168,6 +168,18 @@ describe("a relay", () => {
     expect((await at.relay.fetch(signed(BODY))).status).toBe(200);
   });
 
+  test("should hold no more of those either that all come in one breath (I10)", async () => {
+    const confirmed = gate();
+    const at = setup({ maxWaiting: 2 }, () => confirmed.promise);
+    const sent = Array.from({ length: 5 }, () => at.relay.fetch(signed(BODY)));
+    await new TestClock().settle();
+    expect(at.published).toHaveLength(2);
+    confirmed.open();
+    const answers = await Promise.all(sent);
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 200, 503, 503, 503]);
+    expect(answers.every(({ status, headers }) => status === 200 || headers.has("retry-after"))).toBe(true);
+  });
+
   test("should refuse what comes after it was closed, and close its publisher", async () => {
     const at = setup();
     await at.relay.close();
