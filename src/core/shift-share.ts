@@ -28,10 +28,13 @@ export class ShiftShare {
   async join(): Promise<Shift> {
     this.#holders += 1;
     try {
-      this.#shift ??= this.#beginNext();
-      const shift = await this.#shift;
-      shift.holders += 1;
-      return shift;
+      for (;;) {
+        this.#shift ??= this.#beginNext();
+        const shift = await this.#shift;
+        if (shift.over) continue; // its last holder left in this very moment
+        shift.holders += 1;
+        return shift;
+      }
     } catch (error) {
       this.#left();
       throw error;

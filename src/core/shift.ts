@@ -103,6 +103,11 @@ export class Shift {
     this.ended.abort(reason);
   }
 
+  /** Whether nobody holds it any more. */
+  get over(): boolean {
+    return this.#over;
+  }
+
   async end(): Promise<void> {
     this.#over = true;
     this.#cancelBeat();

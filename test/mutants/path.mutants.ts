@@ -343,6 +343,18 @@ export const mutants: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
+    "core/shift-share.ts",
+    ["core/shift-share"],
+    [
+      [
+        "a shift that is over is joined",
+        `        if (shift.over) continue; // its last holder left in this very moment\n`,
+        ``,
+        "I3",
+      ],
+    ],
+  ),
+  ...guardsOf(
     "core/shift.ts",
     ["engine/shift-guards", "engine/lifecycle"],
     [
