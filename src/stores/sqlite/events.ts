@@ -61,26 +61,23 @@ export class Events {
     return event === undefined ? before : this.#chain(turn, seq, before, JSON.stringify(event));
   }
 
-  /** The newest events, oldest first. A chain ends where the older ones were settled or have expired. */
-  newest(
-    { head, first_event: first }: Pick<EventColumns, "head" | "first_event">,
-    limit: number,
-  ): StoredEvent[] {
-    const found: StoredEvent[] = [];
+  /** The newest events as JSON, oldest first. A chain ends where the older ones were settled or have expired. */
+  newest({ head, first_event: first }: Pick<EventColumns, "head" | "first_event">, limit: number): string[] {
+    const found: string[] = [];
     for (let seq = head; seq !== null && found.length < limit;) {
       const row = this.#select.get(seq) as { prev: number | null; body: string } | undefined;
       if (row === undefined) break;
-      found.push(JSON.parse(row.body) as StoredEvent);
+      found.push(row.body);
       seq = row.prev;
     }
-    if (first !== null && found.length < limit) found.push(JSON.parse(first) as StoredEvent);
+    if (first !== null && found.length < limit) found.push(first);
     return found.toReversed();
   }
 
-  /** The only event of an object, from its row and what stands in the table under `head`. */
-  only({ first_event: first, head_body: body }: OnlyEvent): StoredEvent[] {
+  /** The only event of an object as JSON, from its row and what stands in the table under `head`. */
+  only({ first_event: first, head_body: body }: OnlyEvent): string[] {
     const text = first ?? body;
-    return text === null ? [] : [JSON.parse(text) as StoredEvent];
+    return text === null ? [] : [text];
   }
 
   /** Deletes events that are all that their chains have. */
