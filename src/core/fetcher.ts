@@ -86,8 +86,8 @@ export class Fetcher {
       const error = asError(thrown);
       if (!refusedAsBatch(error)) return ids.map(() => ({ kind: "error", error }));
     }
-    const results = ids.map((id) => found.get(id) ?? single(id));
-    return results.some(isPromise) ? Promise.all(results) : (results as FetchResult[]);
+    if (ids.every((id) => found.has(id))) return ids.map((id) => found.get(id) as Evidence);
+    return Promise.all(ids.map(async (id) => found.get(id) ?? single(id)));
   }
 
   #call<T>(asked: Asked, call: (context: Context) => Promise<T>): Promise<T | undefined> {

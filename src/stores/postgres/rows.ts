@@ -73,7 +73,7 @@ export function toClaims(
   const connections = JSON.parse(last[20] ?? "{}") as Readonly<Record<number, string>>;
   // By number, and not taken apart: there are many of both, rows and columns.
   const claims = (rows.slice(0, -1) as unknown as ClaimRow[]).map((row): Claim => {
-    const claim = {
+    const claim: Omit<Claim, "events"> = {
       ref: { provider, connection: connection ?? (connections[row[1]] as string), resource, id: row[2] },
       key: row[0] as number,
       fence: row[3],
@@ -82,7 +82,7 @@ export function toClaims(
       lags: row[6],
       begun: row[7],
       forced: row[8],
-      lane: row[1] % 2 === 0 ? ("live" as const) : ("repair" as const),
+      lane: row[1] % 2 === 0 ? "live" : "repair",
       origin: row[9],
       hint: row[10] ?? undefined,
       hintVersion: row[11] ?? undefined,

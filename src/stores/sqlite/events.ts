@@ -18,6 +18,9 @@ const MAX_DELETED = 1_000;
 /** The longest event, in characters of its JSON, that a row is still narrow with. */
 const MAX_IN_ROW = 512;
 
+/** From how many on, events that lie side by side are deleted by a statement of their own. */
+const RUN = 4;
+
 /** What an object's row has of its events. */
 export interface EventColumns {
   readonly event_count: number;
@@ -39,12 +42,14 @@ export class Events {
   readonly #select: StatementSync;
   readonly #delete: StatementSync;
   readonly #deleteAll: StatementSync;
+  readonly #deleteRun: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#insert = db.prepare("INSERT INTO trueup_event (seq, prev, at, body) VALUES (?, ?, ?, ?)");
     this.#select = db.prepare("SELECT prev, body FROM trueup_event WHERE seq = ?");
     this.#delete = db.prepare("DELETE FROM trueup_event WHERE seq = ? RETURNING prev");
     this.#deleteAll = db.prepare("DELETE FROM trueup_event WHERE seq IN (SELECT value FROM json_each(?))");
+    this.#deleteRun = db.prepare("DELETE FROM trueup_event WHERE seq BETWEEN ? AND ?");
   }
 
   /** The columns of an object that becomes dirty with this event. */
@@ -80,9 +85,16 @@ export class Events {
     return text === null ? [] : [text];
   }
 
-  /** Deletes events that are all that their chains have. */
+  /** Deletes events that are all that their chains have. What came together lies side by side, and goes for less. */
   deleteAll(heads: readonly number[]): void {
-    if (heads.length > 0) this.#deleteAll.run(JSON.stringify(heads));
+    const single: number[] = [];
+    for (let start = 0, end = 0; start < heads.length; start = end) {
+      const [first, last] = [heads[start] as number, lastOfRun(heads, start)];
+      end = start + last - first + 1;
+      if (end - start >= RUN) this.#deleteRun.run(first, last);
+      else single.push(...heads.slice(start, end));
+    }
+    if (single.length > 0) this.#deleteAll.run(JSON.stringify(single));
   }
 
   /** Deletes the events of a chain up to and with `last`, which the caller has seen. */
@@ -102,4 +114,11 @@ export class Events {
   #previous(seq: number): number | null {
     return (this.#select.get(seq) as { prev: number | null } | undefined)?.prev ?? null;
   }
+}
+
+/** Where the numbers stop to follow one another. */
+function lastOfRun(numbers: readonly number[], start: number): number {
+  let [place, last] = [start, numbers[start] as number];
+  while (numbers[place + 1] === last + 1) [place, last] = [place + 1, last + 1];
+  return last;
 }
