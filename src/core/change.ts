@@ -6,8 +6,9 @@
 
 import { insideCommit, refuseInsideCommit } from "./commit-scope.ts";
 import { TrueupError } from "./errors.ts";
-import { receivedEvent, type ObjectRef, type Origin, type ReceivedEvent } from "./event.ts";
+import type { ObjectRef, Origin, ReceivedEvent } from "./event.ts";
 import type { Claim, Settlement, WorkSession } from "./store.ts";
+import { withReceivedEvents } from "./stored-events.ts";
 import type { Evidence, Verdict } from "./verdict.ts";
 import { decodeVersion, type Version } from "./version.ts";
 
@@ -19,7 +20,10 @@ interface ChangeBase {
   readonly origin: Origin;
   /** True when this goes back behind what was handed over before, and the provider insists (I4). */
   readonly regressed: boolean;
-  /** The newest events since the last handling, oldest first, at most `maxEventsPerChange`. */
+  /**
+   * The newest events since the last handling, oldest first, at most `maxEventsPerChange`. They are made when they are
+   * first read, which throws `STORE_FAILED` where what the store has of them cannot be read.
+   */
   readonly events: readonly ReceivedEvent[];
   /** How many events there were in truth. */
   readonly eventCount: number;
@@ -168,7 +172,6 @@ export function makeChange(
     version: decodeVersion(verdict.index.version),
     origin: claim.origin,
     regressed: verdict.regressed,
-    events: claim.events.map((event) => receivedEvent(event, decodeVersion)),
     eventCount: claim.eventCount,
     attempt: claim.attempt,
     fence: claim.fence,
@@ -177,6 +180,6 @@ export function makeChange(
       commits.run([task], (tx) => write(tx), signal),
   };
   return evidence.kind === "object"
-    ? { ...base, kind: "upsert", object: evidence.object }
-    : { ...base, kind: "delete" };
+    ? withReceivedEvents({ ...base, kind: "upsert", object: evidence.object }, claim)
+    : withReceivedEvents({ ...base, kind: "delete" }, claim);
 }

@@ -5,11 +5,11 @@
  */
 
 import { refuseInsideCommit } from "./commit-scope.ts";
+import type { ObjectRef, ReceivedEvent } from "./event.ts";
 import { positive } from "./options.ts";
-import { receivedEvent, type ObjectRef, type ReceivedEvent } from "./event.ts";
 import type { RouteRegistry } from "./registry.ts";
 import type { DeadLetterFilter, DeadRecord, Store } from "./store.ts";
-import { decodeVersion } from "./version.ts";
+import { withReceivedEvents } from "./stored-events.ts";
 
 /** Which dead letters; all that are given must match. */
 export interface DeadLetterQuery {
@@ -101,7 +101,7 @@ export class DeadLetters {
 
 function present(record: DeadRecord): DeadLetter {
   const { ref, error } = record;
-  return {
+  const letter = {
     route: `${ref.provider}.${ref.resource}`,
     ref,
     code: error.code,
@@ -109,7 +109,7 @@ function present(record: DeadRecord): DeadLetter {
     path: error.path,
     failedAt: new Date(error.at),
     attempts: record.attempts,
-    events: record.events.map((event) => receivedEvent(event, decodeVersion)),
     eventCount: record.eventCount,
   };
+  return withReceivedEvents(letter, record);
 }

@@ -78,14 +78,15 @@ export class Fetcher {
       if (!Array.isArray(rows))
         throw new TrueupError("RESPONSE_INVALID", "`fetchMany` must return an array of objects");
       for (const row of rows as unknown[]) {
-        // A row that cannot be read is read singly below, where the failure gets its id.
-        const read = await evidenceById(resource, row).catch(() => undefined);
-        if (read !== undefined) found.set(...read);
+        const read = readRow(resource, row);
+        const known = isPromise(read) ? await read : read;
+        if (known !== undefined) found.set(...known);
       }
     } catch (thrown) {
       const error = asError(thrown);
       if (!refusedAsBatch(error)) return ids.map(() => ({ kind: "error", error }));
     }
+    if (ids.every((id) => found.has(id))) return ids.map((id) => found.get(id) as Evidence);
     return Promise.all(ids.map(async (id) => found.get(id) ?? single(id)));
   }
 
@@ -141,9 +142,19 @@ function resultOf(resource: AnyResource, raw: unknown, ref: ObjectRef): MaybePro
   }
 }
 
-async function evidenceById(resource: AnyResource, raw: unknown): Promise<[string, Evidence]> {
-  const evidence = await checkedEvidence(resource, raw, "fetch");
-  return [idOfObject(resource, evidence.object), evidence];
+/** A row by its id; `undefined`: it cannot be read. Then it is read singly, where the failure gets its id. */
+function readRow(
+  resource: AnyResource,
+  raw: unknown,
+): MaybePromise<readonly [id: string, evidence: Evidence] | undefined> {
+  const withId = (evidence: Evidence & { kind: "object" }) =>
+    [idOfObject(resource, evidence.object), evidence] as const;
+  try {
+    const evidence = checkedEvidence(resource, raw, "fetch");
+    return isPromise(evidence) ? evidence.then(withId).catch(() => undefined) : withId(evidence);
+  } catch {
+    return undefined;
+  }
 }
 
 /** A batch can be refused for one bad id in it (400, 404, 414, 422); then each object is asked for by itself. */

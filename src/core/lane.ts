@@ -16,6 +16,9 @@ export interface Unit {
   readonly claims: readonly Claim[];
 }
 
+/** Of what is in work where it goes fast, one part is being claimed, one is worked on, and one being settled. */
+const PARTS = 3;
+
 /** Batches of a route that may be in work at once, however few of their objects its handler takes. */
 const BATCHES_IN_WORK = 4;
 
@@ -60,10 +63,12 @@ export class Lane {
    */
   wanted(slots: number, now: number): number {
     const ahead = this.#ahead(now);
-    const room = Math.max(Math.floor(this.#room / this.#perSlot), 2 * ahead);
+    const ofHandler = Math.floor(this.#room / this.#perSlot);
+    const room = Math.max(ofHandler, PARTS * ahead);
     const free = room - Math.ceil(this.#inWork / this.#perSlot);
     if (free < ahead / 2) return 0;
-    const share = this.#inHalves ? Math.min(slots, Math.ceil(room / 2)) : slots;
+    const slow = this.#inHalves ? Math.min(slots, Math.ceil(ofHandler / 2)) : slots;
+    const share = room > ofHandler ? ahead : slow;
     return Math.min(free, Math.max(share, ahead)) * this.#perSlot;
   }
 

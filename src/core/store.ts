@@ -141,7 +141,12 @@ export interface Claim {
   /** Hint and version of all appends since the last settling, merged by {@link mergeHints}. */
   readonly hint: Hint | undefined;
   readonly hintVersion: EncodedVersion | undefined;
-  /** The newest events since the last settling, oldest first, at most `maxEventsPerChange`. */
+  /**
+   * The newest events since the last settling, oldest first, at most `maxEventsPerChange`. Few look at them: a store may
+   * make them when they are first read (`withStoredEvents` of `stored-events.ts` does), as long as reading needs nothing
+   * but the claim, and copies, JSON and comparisons of the claim have them. Reading may throw `STORE_FAILED` where they
+   * are stored but cannot be read; that must not keep the object, or others, from being claimed.
+   */
   readonly events: readonly StoredEvent[];
   /** How many there were in truth. */
   readonly eventCount: number;
@@ -337,6 +342,7 @@ export interface DeadRecord {
   readonly error: FailureRecord;
   readonly attempts: number;
   readonly eventCount: number;
+  /** As {@link Claim.events}. */
   readonly events: readonly StoredEvent[];
   /** When it became dirty, in milliseconds since the epoch. */
   readonly dirtySince: number;

@@ -41,6 +41,23 @@ export const mutants: readonly Mutant[] = [
     killedBy: SQLITE,
   },
   {
+    name: "events of others go with a run of settled ones",
+    file: "src/stores/sqlite/events.ts",
+    original: `while (numbers[place + 1] === last + 1)`,
+    replacement: `while (numbers[place + 1] !== undefined)`,
+    guards: "I2",
+    killedBy: ["test/stores/sqlite-events.test.ts"],
+  },
+  {
+    name: "events that cannot be read are none",
+    file: "src/core/stored-events.ts",
+    original: `    throw new TrueupError("STORE_FAILED", `,
+    replacement: `    if (cause instanceof Error) return [];
+    throw new TrueupError("STORE_FAILED", `,
+    guards: "I2",
+    killedBy: ["test/core/stored-events.test.ts", "test/engine/unreadable-events.test.ts"],
+  },
+  {
     name: "leases of a transaction that was rolled back are believed",
     file: "src/stores/sqlite/leases.ts",
     original: `      known.turn.committed &&

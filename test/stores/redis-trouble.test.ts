@@ -205,6 +205,27 @@ describeWith("redis")("redisStore in trouble", () => {
     expect(claim?.events).toHaveLength(1);
   });
 
+  test("should hand out a claim whose event cannot be read, and fail whoever looks at it", async () => {
+    const server = await RedisServer.start();
+    const client = server.client();
+    const store = await opened(redisStore({ client }));
+    const session = await store.work({ leaseMs: LEASE_MS });
+    await store.append([entry("a", { eventId: "1" }), entry("b", { eventId: "2" })]);
+    const [events = ""] = await client.keys("*:events");
+    const [seq = ""] = (await client.hkeys(events)).toSorted((a, b) => Number(a) - Number(b));
+    await client.hset(events, seq, "{ spoilt");
+    const claims = await session.claim({ ...ROUTE, limit: 2 });
+    expect(claims.map(({ ref, eventCount }) => [ref.id, eventCount])).toEqual([
+      ["a", 1],
+      ["b", 1],
+    ]);
+    expect(() => claims[0]?.events).toThrow("the events of crm.contact/a cannot be read");
+    expect(claims[1]?.events).toHaveLength(1);
+    const ended = claims.map((claim) => ({ claim, kind: "done" as const, index: indexEntry() }));
+    expect(await session.settle(ended)).toEqual(["settled", "settled"]);
+    expect(await client.hlen(events), "what was seen is forgotten, read or not").toBe(0);
+  });
+
   test("should go by what a copy of a claim says, and not by what its original held", async () => {
     const server = await RedisServer.start();
     const store = await opened(redisStore({ url: server.url }));

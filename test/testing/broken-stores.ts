@@ -116,6 +116,14 @@ export const brokenStores: readonly Broken[] = [
     "events, hints and force",
     (store) => mapClaims(store, (c) => ({ ...c, events: c.events.toReversed() })),
   ],
+  [
+    "copies of claims have no events",
+    "events, hints and force",
+    (store) =>
+      mapClaims(store, (c) =>
+        Object.defineProperty({ ...c }, "events", { get: () => c.events, enumerable: false }),
+      ),
+  ],
   ["claim ignores pauses", "pauses", (store) => over(store, { pause: async () => {} })],
   [
     "a shorter pause replaces a longer one",

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
+import type { Hint, Origin } from "../../core/event.ts";
 import type {
   AppendEntry,
   AppendResult,
@@ -15,6 +15,7 @@ import type {
   Settlement,
   SettleOutcome,
 } from "../../core/store.ts";
+import { withStoredEvents } from "../../core/stored-events.ts";
 import { booleans, longTexts, numbers, texts } from "./arrays.ts";
 import type { Row } from "./database.ts";
 import type { StoreTime } from "./time.ts";
@@ -72,7 +73,7 @@ export function toClaims(
   const connections = JSON.parse(last[20] ?? "{}") as Readonly<Record<number, string>>;
   // By number, and not taken apart: there are many of both, rows and columns.
   const claims = (rows.slice(0, -1) as unknown as ClaimRow[]).map((row): Claim => {
-    return {
+    const claim: Omit<Claim, "events"> = {
       ref: { provider, connection: connection ?? (connections[row[1]] as string), resource, id: row[2] },
       key: row[0] as number,
       fence: row[3],
@@ -85,18 +86,18 @@ export function toClaims(
       origin: row[9],
       hint: row[10] ?? undefined,
       hintVersion: row[11] ?? undefined,
-      events: toEvents(row[20]),
       eventCount: row[12],
       dirtySince: time.local(row[13], storeNow),
       index: row[14] === null ? undefined : toIndex(row.slice(14, 20) as unknown as IndexRow),
     };
+    return withStoredEvents(claim, eventTexts(row[20]));
   });
   return { claims, liveAfter, repairAfter, doubtful };
 }
 
-/** Several JSON values with commas between them. */
-export function toEvents(text: string | null): StoredEvent[] {
-  return text === null ? [] : (JSON.parse(`[${text}]`) as StoredEvent[]);
+/** @param text several JSON values with commas between them */
+export function eventTexts(text: string | null): string[] {
+  return text === null ? [] : [`[${text}]`];
 }
 
 function toIndex([state, version, hash, rowHash, revision, evidence]: IndexRow): IndexEntry | undefined {

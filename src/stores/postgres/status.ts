@@ -6,8 +6,9 @@
 
 import { invalidOption } from "../../core/errors.ts";
 import type { DeadLetterFilter, DeadRecord, Pending, RouteCounts } from "../../core/store.ts";
+import { withStoredEvents } from "../../core/stored-events.ts";
 import type { Database } from "./database.ts";
-import { toEvents, toFailure } from "./rows.ts";
+import { eventTexts, toFailure } from "./rows.ts";
 import type { StoreTime } from "./time.ts";
 
 export interface ScopeRow {
@@ -136,14 +137,14 @@ export class Status {
         string | null,
       ];
       const { provider, connection, resource } = scopes.get(scope) as ScopeRow;
-      return {
+      const record = {
         ref: { provider, connection, resource, id },
         error: toFailure(error),
         attempts,
         eventCount,
-        events: toEvents(events),
         dirtySince: this.#time.local(dirtySince, storeNow),
       };
+      return withStoredEvents(record, eventTexts(events));
     });
     const last = rows.length > page.limit ? (rows[page.limit - 1]?.[0] as number) : undefined;
     return { items, next: last?.toString() };

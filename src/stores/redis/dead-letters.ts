@@ -6,8 +6,8 @@
  */
 
 import { invalidOption } from "../../core/errors.ts";
-import type { StoredEvent } from "../../core/event.ts";
 import type { DeadLetterFilter, DeadRecord } from "../../core/store.ts";
+import { withStoredEvents } from "../../core/stored-events.ts";
 import type { Argument } from "./client.ts";
 import { toFailure, UNKNOWN_PRESENT } from "./index-text.ts";
 import type { Link } from "./link.ts";
@@ -183,14 +183,14 @@ function select(filter: DeadLetterFilter, after: string, limit: number): Argumen
 }
 
 function toRecord([name, id, error, attempts, eventCount, dirtySince, ...events]: Line): DeadRecord {
-  return {
+  const record = {
     ref: { ...scopeOf(name), id },
     error: toFailure(error),
     attempts,
     eventCount,
-    events: events.map((event) => JSON.parse(event) as StoredEvent),
     dirtySince: Number(dirtySince),
   };
+  return withStoredEvents(record, events);
 }
 
 function writeCursor(partition: number, after: string): string {

@@ -5,8 +5,9 @@
  */
 
 import type { Random } from "../../core/clock.ts";
-import type { Hint, Origin, StoredEvent } from "../../core/event.ts";
+import type { Hint, Origin } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
+import { withStoredEvents } from "../../core/stored-events.ts";
 import { type IndexParts, toIndex } from "./index-text.ts";
 import type { Link } from "./link.ts";
 import type { Partition } from "./partition.ts";
@@ -169,13 +170,10 @@ export async function toClaims(
   return names.map((field, i): Claim => {
     const [record, own] = [records[i] as DirtyRecord, seqs[i] as number[]];
     const colon = field.indexOf(":");
-    const events: StoredEvent[] = [];
-    for (const end = next + own.length; next < end; next += 1) {
-      const text = texts[next];
-      if (typeof text === "string") events.push(JSON.parse(text) as StoredEvent); // others have expired
-    }
+    const events = texts.slice(next, next + own.length).filter((text) => text !== null); // others have expired
+    next += own.length;
     const receipt: Receipt = { field, held, seqs: own };
-    const claim: LeasedClaim = {
+    const leased = {
       ref: {
         provider,
         connection: connections.get(field.slice(0, colon)) as string,
@@ -189,16 +187,16 @@ export async function toClaims(
       lags: record.lags ?? 0,
       begun: record.begun === 1,
       forced: record.forced !== undefined,
-      lane: record.lane % 2 === 1 ? "repair" : "live",
+      lane: record.lane % 2 === 1 ? ("repair" as const) : ("live" as const),
       origin: record.origin,
       hint: record.hint,
       hintVersion: record.version,
-      events,
       eventCount: record.events ?? 0,
       dirtySince: record.dirty - shift,
       index: record.index === undefined ? undefined : toIndex(record.index),
       [RECEIPT]: receipt,
     };
+    const claim: LeasedClaim = withStoredEvents(leased, events);
     receipt.claim = claim;
     return claim;
   });

@@ -23,9 +23,11 @@ const BEGIN_TRIES = 20;
 const LEAST_TURNS = 2;
 const MOST_TURNS = 4;
 
+/** The places of work in a transaction. What runs the user's code comes last, so that what failed before it can run again. */
+const PLACES = { asAsked: 0, behindOthers: 1, guarded: 2 } as const;
+
 interface Job {
-  /** Whether it runs code of the user's, and so may not run a second time. */
-  readonly guarded: boolean;
+  readonly place: (typeof PLACES)[keyof typeof PLACES];
   run(turn: Turn): unknown;
   resolve(value: unknown): void;
   reject(error: unknown): void;
@@ -58,7 +60,12 @@ export class Committer {
    * TrueupError only before it wrote anything.
    */
   write<T>(work: (turn: Turn) => T): Promise<T> {
-    return this.#enqueue(false, work);
+    return this.#enqueue(PLACES.asAsked, work);
+  }
+
+  /** As {@link write}, for work that has less to do when the others' of the transaction is done. */
+  writeBehind<T>(work: (turn: Turn) => T): Promise<T> {
+    return this.#enqueue(PLACES.behindOthers, work);
   }
 
   /**
@@ -66,7 +73,7 @@ export class Committer {
    * fails, and runs once. Its errors are handed on as they are.
    */
   writeGuarded<T>(work: (turn: Turn) => T | Promise<T>): Promise<T> {
-    return this.#enqueue(true, work) as Promise<T>;
+    return this.#enqueue(PLACES.guarded, work) as Promise<T>;
   }
 
   /** Reads what is committed: at once, or after the transaction that the user's code keeps open. */
@@ -96,13 +103,13 @@ export class Committer {
     while (this.#flushing !== undefined) await this.#flushing;
   }
 
-  #enqueue<T>(guarded: boolean, run: (turn: Turn) => T): Promise<T> {
+  #enqueue<T>(place: Job["place"], run: (turn: Turn) => T): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
         reject(notOpen());
         return;
       }
-      this.#queue.push({ guarded, run, resolve, reject });
+      this.#queue.push({ place, run, resolve, reject });
       this.#flushing ??= this.#flush();
     });
   }
@@ -110,8 +117,7 @@ export class Committer {
   async #flush(): Promise<void> {
     while (this.#queue.length > 0) {
       await this.#gathered();
-      // The user's code comes last, so that what failed before it can still be run again.
-      let jobs = this.#queue.toSorted((a, b) => Number(a.guarded) - Number(b.guarded));
+      let jobs = this.#queue.toSorted((a, b) => a.place - b.place);
       this.#queue = [];
       while (jobs.length > 0) jobs = await this.#transaction(jobs);
     }
@@ -172,7 +178,7 @@ export class Committer {
     for (const [i, job] of jobs.entries()) {
       let failure: unknown;
       try {
-        const value = job.guarded ? await this.#runGuarded(job, turn) : job.run(turn);
+        const value = isGuarded(job) ? await this.#runGuarded(job, turn) : job.run(turn);
         if (this.#db.isTransaction) {
           answers.push(() => job.resolve(value));
           continue;
@@ -180,7 +186,7 @@ export class Committer {
         failure = new TrueupError("STORE_FAILED", "a statement of the commit ended the transaction");
       } catch (error) {
         failure = error;
-        const intact = this.#db.isTransaction && (job.guarded || error instanceof TrueupError);
+        const intact = this.#db.isTransaction && (isGuarded(job) || error instanceof TrueupError);
         if (intact) {
           answers.push(() => job.reject(error));
           continue;
@@ -189,10 +195,10 @@ export class Committer {
       // The transaction is lost, or holds half of a job. All of it is undone; the others begin again without this one.
       this.#rollback();
       answers.length = 0;
-      job.reject(job.guarded ? failure : storeError(failure, this.#options));
+      job.reject(isGuarded(job) ? failure : storeError(failure, this.#options));
       const done = jobs.slice(0, i);
-      for (const other of done.filter(({ guarded }) => guarded)) other.reject(rolledBack(failure));
-      return [...done.filter(({ guarded }) => !guarded), ...jobs.slice(i + 1)];
+      for (const other of done.filter(isGuarded)) other.reject(rolledBack(failure));
+      return [...done.filter((other) => !isGuarded(other)), ...jobs.slice(i + 1)];
     }
     return [];
   }
@@ -213,6 +219,11 @@ export class Committer {
   #rollback(): void {
     if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
   }
+}
+
+/** Whether it runs code of the user's, and so may not run a second time. */
+function isGuarded(job: Job): boolean {
+  return job.place === PLACES.guarded;
 }
 
 function nextTurn(): Promise<void> {

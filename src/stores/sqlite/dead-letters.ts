@@ -7,6 +7,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { invalidOption } from "../../core/errors.ts";
 import type { DeadLetterFilter, DeadRecord } from "../../core/store.ts";
+import { withStoredEvents } from "../../core/stored-events.ts";
 import type { Events } from "./events.ts";
 import type { Lanes } from "./lanes.ts";
 import { toFailure } from "./rows.ts";
@@ -136,14 +137,14 @@ export class DeadLetters {
   }
 
   #record(row: DeadRow, { provider, connection, resource }: ScopeRow): DeadRecord {
-    return {
+    const record = {
       ref: { provider, connection, resource, id: row.id },
       error: toFailure(row.error),
       attempts: row.attempts,
       eventCount: row.event_count,
-      events: this.#events.newest(row, this.#maxEvents),
       dirtySince: row.dirty_since,
     };
+    return withStoredEvents(record, this.#events.newest(row, this.#maxEvents));
   }
 }
 

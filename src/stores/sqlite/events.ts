@@ -18,6 +18,9 @@ const MAX_DELETED = 1_000;
 /** The longest event, in characters of its JSON, that a row is still narrow with. */
 const MAX_IN_ROW = 512;
 
+/** From how many on, events that lie side by side are deleted by a statement of their own. */
+const RUN = 4;
+
 /** What an object's row has of its events. */
 export interface EventColumns {
   readonly event_count: number;
@@ -39,12 +42,14 @@ export class Events {
   readonly #select: StatementSync;
   readonly #delete: StatementSync;
   readonly #deleteAll: StatementSync;
+  readonly #deleteRun: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#insert = db.prepare("INSERT INTO trueup_event (seq, prev, at, body) VALUES (?, ?, ?, ?)");
     this.#select = db.prepare("SELECT prev, body FROM trueup_event WHERE seq = ?");
     this.#delete = db.prepare("DELETE FROM trueup_event WHERE seq = ? RETURNING prev");
     this.#deleteAll = db.prepare("DELETE FROM trueup_event WHERE seq IN (SELECT value FROM json_each(?))");
+    this.#deleteRun = db.prepare("DELETE FROM trueup_event WHERE seq BETWEEN ? AND ?");
   }
 
   /** The columns of an object that becomes dirty with this event. */
@@ -61,31 +66,35 @@ export class Events {
     return event === undefined ? before : this.#chain(turn, seq, before, JSON.stringify(event));
   }
 
-  /** The newest events, oldest first. A chain ends where the older ones were settled or have expired. */
-  newest(
-    { head, first_event: first }: Pick<EventColumns, "head" | "first_event">,
-    limit: number,
-  ): StoredEvent[] {
-    const found: StoredEvent[] = [];
+  /** The newest events as JSON, oldest first. A chain ends where the older ones were settled or have expired. */
+  newest({ head, first_event: first }: Pick<EventColumns, "head" | "first_event">, limit: number): string[] {
+    const found: string[] = [];
     for (let seq = head; seq !== null && found.length < limit;) {
       const row = this.#select.get(seq) as { prev: number | null; body: string } | undefined;
       if (row === undefined) break;
-      found.push(JSON.parse(row.body) as StoredEvent);
+      found.push(row.body);
       seq = row.prev;
     }
-    if (first !== null && found.length < limit) found.push(JSON.parse(first) as StoredEvent);
+    if (first !== null && found.length < limit) found.push(first);
     return found.toReversed();
   }
 
-  /** The only event of an object, from its row and what stands in the table under `head`. */
-  only({ first_event: first, head_body: body }: OnlyEvent): StoredEvent[] {
+  /** The only event of an object as JSON, from its row and what stands in the table under `head`. */
+  only({ first_event: first, head_body: body }: OnlyEvent): string[] {
     const text = first ?? body;
-    return text === null ? [] : [JSON.parse(text) as StoredEvent];
+    return text === null ? [] : [text];
   }
 
-  /** Deletes events that are all that their chains have. */
+  /** Deletes events that are all that their chains have. What came together lies side by side, and goes for less. */
   deleteAll(heads: readonly number[]): void {
-    if (heads.length > 0) this.#deleteAll.run(JSON.stringify(heads));
+    const single: number[] = [];
+    for (let start = 0, end = 0; start < heads.length; start = end) {
+      const [first, last] = [heads[start] as number, lastOfRun(heads, start)];
+      end = start + last - first + 1;
+      if (end - start >= RUN) this.#deleteRun.run(first, last);
+      else single.push(...heads.slice(start, end));
+    }
+    if (single.length > 0) this.#deleteAll.run(JSON.stringify(single));
   }
 
   /** Deletes the events of a chain up to and with `last`, which the caller has seen. */
@@ -105,4 +114,11 @@ export class Events {
   #previous(seq: number): number | null {
     return (this.#select.get(seq) as { prev: number | null } | undefined)?.prev ?? null;
   }
+}
+
+/** Where the numbers stop to follow one another. */
+function lastOfRun(numbers: readonly number[], start: number): number {
+  let [place, last] = [start, numbers[start] as number];
+  while (numbers[place + 1] === last + 1) [place, last] = [place + 1, last + 1];
+  return last;
 }

@@ -9,8 +9,9 @@
  */
 
 import type { DatabaseSync } from "node:sqlite";
-import type { Scope, StoredEvent } from "../../core/event.ts";
+import type { Scope } from "../../core/event.ts";
 import type { Claim } from "../../core/store.ts";
+import { withStoredEvents } from "../../core/stored-events.ts";
 import type { ClaimLog, LoggedLease } from "./claim-log.ts";
 import type { Events } from "./events.ts";
 import { kindOf, scopeOf } from "./lane-number.ts";
@@ -138,14 +139,14 @@ export class Leases {
     );
   }
 
-  #eventsOf(row: WorkRow): StoredEvent[] {
+  #eventsOf(row: WorkRow): string[] {
     if (row.event_count === 0) return [];
     // Most are handled alone, and theirs came with the row.
     return row.event_count === 1 ? this.#events.only(row) : this.#events.newest(row, this.#maxEvents);
   }
 
   #claim(row: WorkRow, scope: Scope, fence: number): Claim {
-    return {
+    const claim = {
       ref: { provider: scope.provider, connection: scope.connection, resource: scope.resource, id: row.id },
       key: row.n,
       fence,
@@ -158,11 +159,11 @@ export class Leases {
       origin: row.origin,
       hint: row.hint ?? undefined,
       hintVersion: row.hint_version ?? undefined,
-      events: this.#eventsOf(row),
       eventCount: row.event_count,
       dirtySince: row.dirty_since,
       index: toIndex(row),
     };
+    return withStoredEvents(claim, this.#eventsOf(row));
   }
 }
 

@@ -47,8 +47,9 @@ export class Session implements WorkSession<SqliteTx> {
     this.#parts = parts;
   }
 
+  // What is settled in the same transaction is then no lease any more that has to be passed over.
   claim(request: ClaimRequest): Promise<Claim[]> {
-    return this.#parts.committer.write((turn) => {
+    return this.#parts.committer.writeBehind((turn) => {
       this.#requireOwnership(turn);
       return this.#parts.claimer.claim(turn, request);
     });

@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import type { StoredEvent } from "../../core/event.ts";
+import type { Claim } from "../../core/store.ts";
 import { EVENT_TTL_MS, MAX_EVENTS, type Topic } from "./fixture.ts";
 import { appendIds, claimOnly, dead, done, entry, retry, ROUTE } from "./words.ts";
 
@@ -29,6 +30,15 @@ export const eventTopic: Topic = {
       const claim = await claimOnly(await work());
       assert.deepEqual(claim.events, [first.event, second.event]);
       assert.equal(claim.eventCount, 2);
+    });
+
+    it("should have them in copies of a claim as in the claim itself, whenever they are made", async (test) => {
+      const given = entry("a", { eventId: "1", data: { ok: true } });
+      await test.store.append([given]);
+      const claim = await claimOnly(await test.work());
+      assert.deepEqual((JSON.parse(JSON.stringify(claim)) as Claim).events, [given.event]);
+      assert.deepEqual({ ...claim }.events, [given.event]);
+      assert.equal(claim.events, claim.events);
     });
 
     it("should hand on only the newest, and count them all", async ({ store, work }) => {
