@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
-import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
 import { hmacMatcher, type HmacAlgorithm } from "../../src/signatures/hmac.ts";
 
 const ALGORITHMS: readonly HmacAlgorithm[] = ["sha1", "sha256", "sha384", "sha512"];
@@ -20,7 +20,7 @@ const VECTORS = [
 ] as const;
 
 describe("hmacMatcher", () => {
-  it("agrees with node:crypto's HMAC, whatever the key, the message and how it is cut", () => {
+  test("should agree with node:crypto's HMAC, whatever the key, the message and how it is cut", () => {
     const bytes = (most: number) => fc.uint8Array({ maxLength: most });
     fc.assert(
       fc.property(
@@ -46,7 +46,7 @@ describe("hmacMatcher", () => {
     );
   });
 
-  it.each(VECTORS)("gives RFC 4231's digests (%#)", (secret, data, ...expected) => {
+  test.each(VECTORS)("should give RFC 4231's digests (%#)", (secret, data, ...expected) => {
     const found = (["sha256", "sha512"] as const).map((algorithm) =>
       createHmac(algorithm, secret).update(data).digest("hex"),
     );
@@ -57,7 +57,7 @@ describe("hmacMatcher", () => {
     }
   });
 
-  it("takes a text key as UTF-8, and any of several", () => {
+  test("should take a text key as UTF-8, and any of several", () => {
     const signature = createHmac("sha256", Buffer.from("schlüssel")).update("body").digest("hex");
     const matches = hmacMatcher({ algorithm: "sha256", encoding: "hex", secrets: ["other", "schlüssel"] });
     expect(matches(["00", signature], ["body"])).toBe(true);
