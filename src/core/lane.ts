@@ -7,7 +7,7 @@
 
 import type { Route } from "./registry.ts";
 import type { Claim } from "./store.ts";
-import { Throughput } from "./throughput.ts";
+import { type StorePlace, Throughput } from "./throughput.ts";
 
 /** Claims of one connection that one fetch serves. */
 export interface Unit {
@@ -29,8 +29,8 @@ export class Lane {
   readonly #perSlot: number;
   /** Objects that may be in work at once: those being handled, and as many again being fetched. */
   readonly #room: number;
-  /** Whether to claim half of the room at a time. */
-  readonly #inHalves: boolean;
+  /** Where the store works. One elsewhere is asked for half of the room at a time, and can get it while the other is in work. */
+  readonly #store: StorePlace;
   /** Where a rate is configured, that says how fast it goes. */
   readonly #throughput: Throughput | undefined;
   /** Claimed ahead of its slot, the oldest first. */
@@ -40,18 +40,17 @@ export class Lane {
   /** Connections with a fetch that was not full: more of theirs waits and gathers until it is back (as Nagle's algorithm). */
   readonly #partial = new Set<string>();
 
-  /** @param inHalves so that the store can get one half while the other is in work */
-  constructor(route: Route, now: number, inHalves = false) {
+  constructor(route: Route, now: number, store: StorePlace = "here") {
     const { handler, provider, resource } = route;
     const handled =
       handler === undefined
         ? 1
         : handler.options.concurrency * (handler.kind === "batch" ? handler.options.size : 1);
     this.route = route;
-    this.#inHalves = inHalves;
+    this.#store = store;
     this.#perSlot = resource.fetchMany === undefined ? 1 : resource.batchSize;
     this.#room = Math.max(BATCHES_IN_WORK * this.#perSlot, 2 * handled);
-    if (provider.api?.rateLimit?.requests === undefined) this.#throughput = new Throughput(now);
+    if (provider.api?.rateLimit?.requests === undefined) this.#throughput = new Throughput(now, store);
   }
 
   /**
@@ -63,7 +62,7 @@ export class Lane {
     const room = Math.max(Math.floor(this.#room / this.#perSlot), 2 * ahead);
     const free = room - Math.ceil(this.#inWork / this.#perSlot);
     if (free < ahead / 2) return 0;
-    const share = this.#inHalves ? Math.min(slots, Math.ceil(room / 2)) : slots;
+    const share = this.#store === "elsewhere" ? Math.min(slots, Math.ceil(room / 2)) : slots;
     return Math.min(free, Math.max(share, ahead)) * this.#perSlot;
   }
 

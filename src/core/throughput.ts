@@ -10,8 +10,14 @@
  */
 export const AHEAD_MS = 25;
 
-/** Most objects leased by one claim for being done fast: a turn of the event loop should not last for them. */
-const MOST_AHEAD = 256;
+/** Whether the store works in this process, on its event loop, or in one of its own. */
+export type StorePlace = "here" | "elsewhere";
+
+/**
+ * Most objects leased by one claim for being done fast: a turn of the event loop should not last for them. What is claimed
+ * elsewhere is only read in it.
+ */
+const MOST_AHEAD: Readonly<Record<StorePlace, number>> = { here: 256, elsewhere: 512 };
 
 /** After so long without anything done, it is anybody's guess how fast it would be. */
 const STALE_MS = 10 * AHEAD_MS;
@@ -20,10 +26,12 @@ export class Throughput {
   #since: number;
   #done = 0;
   #ahead = 0;
+  readonly #most: number;
 
   /** @param now here and below: by a clock that never goes back */
-  constructor(now: number) {
+  constructor(now: number, store: StorePlace) {
     this.#since = now;
+    this.#most = MOST_AHEAD[store];
   }
 
   add(done: number): void {
@@ -34,7 +42,7 @@ export class Throughput {
   ahead(now: number): number {
     const elapsed = now - this.#since;
     if (elapsed >= AHEAD_MS && (this.#done > 0 || elapsed >= STALE_MS)) {
-      this.#ahead = Math.min(MOST_AHEAD, Math.floor((this.#done * AHEAD_MS) / elapsed));
+      this.#ahead = Math.min(this.#most, Math.floor((this.#done * AHEAD_MS) / elapsed));
       this.#done = 0;
       this.#since = now;
     }

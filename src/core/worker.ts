@@ -54,7 +54,8 @@ export class Worker {
   constructor(options: WorkerOptions) {
     this.#options = options;
     const now = options.clock.monotonic();
-    this.#lanes = options.routes.map((route) => new Lane(route, now, options.store.guarantees.shared));
+    const place = options.store.guarantees.shared ? "elsewhere" : "here";
+    this.#lanes = options.routes.map((route) => new Lane(route, now, place));
   }
 
   start(): void {

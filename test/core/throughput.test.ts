@@ -1,9 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { AHEAD_MS, Throughput } from "../../src/core/throughput.ts";
+import { AHEAD_MS, type StorePlace, Throughput } from "../../src/core/throughput.ts";
 
 /** What is worth leasing after each of some spans of time, in which so much was done. */
 function after(...spans: readonly (readonly [ms: number, done: number])[]): number[] {
-  const throughput = new Throughput(1_000);
+  return afterWith("here", ...spans);
+}
+
+function afterWith(store: StorePlace, ...spans: readonly (readonly [ms: number, done: number])[]): number[] {
+  const throughput = new Throughput(1_000, store);
   let now = 1_000;
   return spans.map(([ms, done]) => {
     now += ms;
@@ -25,6 +29,7 @@ describe("what is worth leasing at once", () => {
 
   test("should not grow beyond what a turn of the event loop can take", () => {
     expect(after([AHEAD_MS, 100_000])).toEqual([256]);
+    expect(afterWith("elsewhere", [AHEAD_MS, 100_000])).toEqual([512]);
   });
 
   test("should follow what was done last", () => {
@@ -37,7 +42,7 @@ describe("what is worth leasing at once", () => {
   });
 
   test("should be forgotten when something goes wrong", () => {
-    const throughput = new Throughput(0);
+    const throughput = new Throughput(0, "here");
     throughput.add(200);
     expect(throughput.ahead(AHEAD_MS)).toBe(200);
     throughput.add(50);
