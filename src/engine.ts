@@ -368,13 +368,24 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     const deadline = this.#clock.now() + timeoutMs;
     for (;;) {
       const askedAt = this.#clock.monotonic();
+      const working = this.#lifecycle.worker?.quiet === false;
       const pending = await this.#store.pending(deadline);
       const over = this.#clock.now() >= deadline || !this.#lifecycle.accepting;
       if ((pending.due === 0 && pending.leased === 0) || over) return drainResult(pending);
       // Counting a long backlog costs the worker its time: it is asked for a tenth of it at most.
       const pauseMs = Math.max(DRAIN_POLL_MS, 10 * (this.#clock.monotonic() - askedAt));
       const leftMs = Math.max(1, deadline - this.#clock.now());
-      await sleep(this.#clock, Math.min(pauseMs, leftMs), this.#lifecycle.stopSignal).catch(() => {});
+      await this.#drainPause(Math.min(pauseMs, leftMs), working && pending.due === 0);
+    }
+  }
+
+  /** @param lastOnes all that is left is in work: when this process has done its own, there may be nothing more */
+  async #drainPause(pauseMs: number, lastOnes: boolean): Promise<void> {
+    const { stopSignal } = this.#lifecycle;
+    const stepMs = lastOnes ? DRAIN_POLL_MS : pauseMs;
+    for (let leftMs = pauseMs; leftMs > 0 && !stopSignal.aborted; leftMs -= stepMs) {
+      await sleep(this.#clock, Math.min(stepMs, leftMs), stopSignal).catch(() => {});
+      if (lastOnes && this.#lifecycle.worker?.quiet !== false) return;
     }
   }
 
