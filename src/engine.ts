@@ -16,11 +16,12 @@ import type {
   WebhookOptions,
 } from "./core/calls.ts";
 import type { BatchHandler, Change, Handler } from "./core/change.ts";
-import { sleep, systemClock, systemRandom, type Clock } from "./core/clock.ts";
+import { systemClock, systemRandom, type Clock } from "./core/clock.ts";
 import { refuseInsideCommit } from "./core/commit-scope.ts";
 import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core/connections.ts";
 import { DeliveryWatch } from "./core/delivery-watch.ts";
 import { DeadLetters } from "./core/dead-letters.ts";
+import { drained } from "./core/drain.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
@@ -72,7 +73,6 @@ export type TxOf<Engine> = Engine extends SyncEngine<readonly AnyProvider[], inf
 
 const DRAIN_TIMEOUT_MS = 30_000;
 const TICK_TIMEOUT_MS = 10_000;
-const DRAIN_POLL_MS = 20;
 
 /**
  * Keeps a copy of providers' objects right. Constructing it does nothing; `start` makes it work.
@@ -365,18 +365,9 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     refuseInsideCommit("drain");
     await this.#lifecycle.ready();
     const timeoutMs = positive(options.timeoutMs, DRAIN_TIMEOUT_MS, "timeoutMs");
-    const deadline = this.#clock.monotonic() + timeoutMs;
-    for (;;) {
-      const askedAt = this.#clock.monotonic();
-      // What is due is so by the wall clock, which may be set while this waits.
-      const pending = await this.#store.pending(this.#clock.now() + Math.max(0, deadline - askedAt));
-      const over = this.#clock.monotonic() >= deadline || !this.#lifecycle.accepting;
-      if ((pending.due === 0 && pending.leased === 0) || over) return drainResult(pending);
-      // Counting a long backlog costs the worker its time: it is asked for a tenth of it at most.
-      const pauseMs = Math.max(DRAIN_POLL_MS, 10 * (this.#clock.monotonic() - askedAt));
-      const leftMs = Math.max(1, deadline - this.#clock.monotonic());
-      await sleep(this.#clock, Math.min(pauseMs, leftMs), this.#lifecycle.stopSignal).catch(() => {});
-    }
+    const signal = this.#lifecycle.stopSignal;
+    const worker = () => this.#lifecycle.worker;
+    return drained({ store: this.#store, clock: this.#clock, worker, signal }, timeoutMs);
   }
 
   /**

@@ -101,6 +101,11 @@ export class Worker {
     this.#signal();
     await this.#running;
     this.#giveBack(this.#lanes.flatMap((lane) => lane.withdraw()));
+    await this.whenQuiet();
+  }
+
+  /** Resolves when nothing is in flight, nor waits to be. */
+  async whenQuiet(): Promise<void> {
     if (this.quiet) return;
     this.#whenQuiet ??= Promise.withResolvers();
     await this.#whenQuiet.promise;
@@ -247,7 +252,9 @@ export class Worker {
     const ended = () => {
       this.#inFlight -= 1;
       over();
-      if (this.quiet) this.#whenQuiet?.resolve();
+      if (this.#whenQuiet === undefined || !this.quiet) return;
+      this.#whenQuiet.resolve();
+      this.#whenQuiet = undefined;
     };
     work.then(ended, (thrown: unknown) => {
       this.#options.hooks.emit("error", { error: asError(thrown), during: "working" });

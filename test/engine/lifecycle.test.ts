@@ -554,6 +554,25 @@ describe("tick", () => {
 });
 
 describe("drain", () => {
+  it("ends with the last work of this process, and not when it would look again", async () => {
+    const begun = gate();
+    const goOn = gate();
+    const { deliver, engine, pass, world } = timedEngine({
+      handler: async () => {
+        begun.open();
+        await goOn.opened;
+      },
+    });
+    world.put("n1", "text");
+    await engine.start();
+    await deliver(event("n1"));
+    await begun.opened;
+    const draining = engine.drain();
+    await pass(0); // it has looked, and waits
+    goOn.open();
+    expect(await draining).toMatchObject({ idle: true }); // no time has passed
+  });
+
   it("ends at its deadline, and says what is in work", async () => {
     const { engine, goOn } = await workingEngine();
     expect(await engine.drain({ timeoutMs: 30 })).toEqual({

@@ -11,8 +11,8 @@
  */
 export const LOOKS_UP = "SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off";
 
-/** As {@link LOOKS_UP}, for functions that join tables with arrays. */
-export const JOINS_BY_INDEX = `${LOOKS_UP} SET enable_hashjoin = off SET enable_mergejoin = off`;
+/** As {@link LOOKS_UP}, for functions that join tables with arrays: a row or two at a time, for which a bitmap is a detour. */
+export const JOINS_BY_INDEX = `${LOOKS_UP} SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off`;
 
 /** Error codes of our own, as SQLSTATEs. */
 export const RAISED = { staleScope: "TRU01", sessionLost: "TRU02", lockLost: "TRU03" } as const;
