@@ -204,8 +204,10 @@ class PostgresStore implements Store<PgTx> {
 
   async endPass(scope: Scope, pass: string, lock: Lock, checkpoint: string | null): Promise<void> {
     const { database, scopes } = this.#open;
-    await scopes.with([scope], ([n]) =>
-      database.call("end_pass", [n, pass, lock.name, lock.fence, checkpoint]),
+    await scopes.with(
+      [scope],
+      ([n]) => database.call("end_pass", [n, pass, lock.name, lock.fence, checkpoint]),
+      lock,
     );
   }
 

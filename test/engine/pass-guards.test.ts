@@ -398,6 +398,51 @@ describe("what a pass has learned of an object (I4)", () => {
   });
 });
 
+describe("what only tells the index", () => {
+  test("should leave what waits for its handler to it, and not count it", async () => {
+    const { deliver, engine, seen, world } = notesEngine({ world: filledWorld(2) });
+    await deliver({ resource: "note", objectId: "n0000" });
+    expect(await engine.reconcile("notes.note", { mode: "full", handle: "none" })).toMatchObject({
+      listed: 2,
+      missing: 1,
+      stale: 0,
+    });
+    await engine.start();
+    await engine.drain();
+    expect(seen.map(({ object }) => object)).toEqual([world.notes.get("n0000")]);
+  });
+
+  test("should learn of what was adopted and has changed since", async () => {
+    const world = filledWorld(1);
+    const { engine } = notesEngine({ world });
+    await engine.adopt("notes.note", [{ id: "n0000", object: world.notes.get("n0000") }]);
+    world.put("n0000", "changed");
+    await engine.reconcile("notes.note", { mode: "full", handle: "none" });
+    expect(await engine.verify("notes.note")).toMatchObject({ listed: 1, stale: 0, missing: 0 });
+  });
+});
+
+describe("an interrupted pass", () => {
+  test("should not be gone on with by who says from when on to list", async () => {
+    const { engine, world } = notesEngine({ world: filledWorld(3), resource: { pageSize: 1 } });
+    const stop = new AbortController();
+    const report = await engine.reconcile("notes.note", {
+      mode: "incremental",
+      signal: stop.signal,
+      onProgress: () => stop.abort(),
+    });
+    expect(report.complete).toBe(false);
+    world.calls.length = 0;
+    const since = new Date(0);
+    expect(await engine.reconcile("notes.note", { mode: "incremental", since })).toMatchObject({
+      complete: true,
+      resumed: false,
+      listed: 3,
+    });
+    expect(world.calls[0]).toMatchObject({ kind: "list", cursor: undefined, since });
+  });
+});
+
 describe("what a feed says is deleted (I10)", () => {
   test("should be fetched where the copy has it, and not for all that ever was", async () => {
     const world = filledWorld(2);

@@ -317,10 +317,10 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/adopt.ts",
-    ["engine/reconcile"],
+    ["engine/pass-guards"],
     [
       [
-        "adopted rows outlive what came meanwhile",
+        "adopted rows outlive what comes later",
         `  const evidence = await store.counter(scope);`,
         `  const evidence = Number.MAX_SAFE_INTEGER;`,
         "I4",

@@ -107,7 +107,7 @@ export class Session implements WorkSession<PgTx> {
   async recordPage(page: PageRecord): Promise<Claim[]> {
     const { database, environment, scopes, time } = this.#parts;
     const { claims } = await this.#leasing(async (n) => {
-      const rows = await scopes.with([page.scope], ([scope]) =>
+      const record = ([scope]: readonly number[]) =>
         database.call("record_page", [
           time.moment,
           n,
@@ -121,8 +121,8 @@ export class Session implements WorkSession<PgTx> {
           page.lease,
           page.checkpoint,
           environment.maxEventsPerChange,
-        ]),
-      );
+        ]);
+      const rows = await scopes.with([page.scope], record, page.lock);
       return toClaims(rows, page.scope, time);
     });
     return claims;

@@ -113,7 +113,6 @@ export const connectionTopic: Topic = {
       const nameOf = ({ provider, connection }: typeof ACME) => `${connectionKey(provider, connection)}lock`;
       const [theirs, others] = [await test.lock(nameOf(ACME)), await test.lock(nameOf(SCOPE))];
       const mark = await store.counter(ACME);
-      await session.recordPage(page({ scope: ACME, lock: theirs, mark, differing: ["a"] }));
       await store.forget("crm", "acme");
       const late = page({ scope: ACME, lock: theirs, mark, differing: ["a"] });
       await assert.rejects(session.recordPage(late), { code: "LEASE_LOST" });

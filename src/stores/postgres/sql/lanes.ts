@@ -76,8 +76,8 @@ BEGIN
   RETURN cardinality(p_lanes) - cardinality(v_lanes);
 END $$;
 
--- Numbers of scopes, created with their lanes where they are missing.
-CREATE FUNCTION ${s}.demand_scopes(p_provider text[], p_connection text[], p_resource text[])
+-- Numbers of scopes, created with their lanes where they are missing; for who holds a lock, only while it is held.
+CREATE FUNCTION ${s}.demand_scopes(p_provider text[], p_connection text[], p_resource text[], p_lock text, p_lock_fence bigint)
 RETURNS TABLE (place bigint, n bigint) LANGUAGE plpgsql AS $$
 DECLARE
   v record;
@@ -85,6 +85,7 @@ BEGIN
   FOR v IN SELECT DISTINCT u.p, u.c FROM unnest(p_provider, p_connection) u(p, c) ORDER BY 1, 2 LOOP
     PERFORM ${s}.alone(v.p, v.c); -- so that a pause at the same moment holds the new lanes too
   END LOOP;
+  IF p_lock IS NOT NULL THEN PERFORM ${s}.require_lock(p_lock, p_lock_fence); END IF;
   WITH added AS (
     INSERT INTO ${s}.scope (provider, connection, resource)
     SELECT DISTINCT u.p, u.c, u.r FROM unnest(p_provider, p_connection, p_resource) u(p, c, r)
