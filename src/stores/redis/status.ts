@@ -15,30 +15,31 @@ import { script } from "./script.ts";
 const SLICE = 500;
 /** Among how many of a lane's objects, at both ends of it, the one that has waited longest is looked for. */
 const OLDEST_AMONG = 500;
-/** How many lanes are looked at for one that has work: the first, unless its work was taken by other means. */
+/** How many lanes are looked at for one that has work. */
 const HEADS = 100;
 
+/** Behind more lanes than are looked at something may be due that they do not show: then too early beats too late. */
 const nextDue = script(String.raw`
 local earliest
 for i = 1, number() do
   local route = argument() .. '\0' .. argument() .. '\0'
-  for _, member in ipairs(call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'a', '(' .. route .. 'c', 'LIMIT', 0, ${HEADS})) do
+  -- A lane that has work now, unless it was taken by other means: then what it has left may be due later than others' work.
+  local ready = call('ZRANGEBYLEX', QUEUE, '[' .. route .. 'a', '(' .. route .. 'c', 'LIMIT', 0, ${HEADS})
+  if #ready == ${HEADS} then earliest = now end
+  for _, member in ipairs(ready) do
     local due = headDue(laneIn(member))
-    if due then
-      earliest = min(earliest or due, due)
-      break
-    end
+    earliest = min(earliest or FOREVER, due or FOREVER)
+    if earliest <= now then break end
   end
-  for _, member in ipairs(range(QUEUE, route .. 'z', ${HEADS})) do
+  local waiting = range(QUEUE, route .. 'z', ${HEADS})
+  for nth, member in ipairs(waiting) do
     local _, at = placeIn(member)
-    local due = at < FOREVER and headDue(laneIn(member))
-    if due then
-      earliest = min(earliest or FOREVER, max(at, due))
-      break
-    end
+    if at >= (earliest or FOREVER) then break end
+    local due = nth == ${HEADS} and at or headDue(laneIn(member))
+    if due then earliest = min(earliest or FOREVER, max(at, due)) end
   end
 end
-return earliest and format('%d', earliest - shift)
+return earliest and earliest < FOREVER and format('%d', earliest - shift)
 `);
 
 /**

@@ -155,10 +155,13 @@ export class FakeApi {
     if (cursor !== null && chances.hits("expiredCursor"))
       return jsonAnswer(chances.pick([400, 404, 410]), { error: "this cursor has expired" });
     const asked = query.get("since");
-    const since = asked === null || chances.hits("ignoredFilter") ? null : Date.parse(asked);
+    const after = cursor === null ? "" : Buffer.from(cursor, "base64url").toString("utf8");
+    // A cursor goes on with the list that it is of: one that ignored its filter ignores it to its end.
+    const ignores = asked !== null && chances.hits("ignoredFilter");
+    const filters = cursor === null ? !ignores : after.startsWith(FILTERED);
+    const since = asked === null || !filters ? null : Date.parse(asked);
     if (since !== null && Number.isNaN(since)) return jsonAnswer(400, { error: "`since` is no date" });
     const limit = Math.min(MAX_LIMIT, Number(query.get("limit") ?? DEFAULT_LIMIT));
-    const after = cursor === null ? "" : Buffer.from(cursor, "base64url").toString("utf8");
     const rows = this.#rows(resource, since).filter((row) => row.key > after);
     const page = rows.slice(0, limit);
     const last = page.at(-1);
@@ -185,10 +188,11 @@ export class FakeApi {
       const state = objects.visible(resource, id, now(), chances.hits("staleRead") ? 1 : 0);
       if (state === undefined) return [];
       const { object, version } = state;
-      if (since === null) return object === undefined ? [] : [{ key: id, id, object }];
+      if (since === null) return object === undefined ? [] : [{ key: `${WHOLE}${id}`, id, object }];
       const changedAt = object === undefined ? state.changedAt : Date.parse(object.updated_at);
       // The id after the version: with `keepsVersion` several objects may well have the same.
-      return changedAt < since ? [] : [{ key: `${String(version).padStart(15, "0")} ${id}`, id, object }];
+      const key = `${FILTERED}${String(version).padStart(15, "0")} ${id}`;
+      return changedAt < since ? [] : [{ key, id, object }];
     });
     return rows.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
   }
@@ -198,6 +202,10 @@ export class FakeApi {
     return objects.visible(resource, id, now(), chances.hits("staleRead") ? 1 : 0)?.object;
   }
 }
+
+/** With what the places in a list begin: one with a filter is in another order than one without. */
+const FILTERED = "since ";
+const WHOLE = "all ";
 
 function cursorOf(key: string): string {
   return Buffer.from(key, "utf8").toString("base64url");

@@ -144,6 +144,24 @@ export const claimTopic: Topic = {
       assert.equal(await store.nextDue([ROUTE]), undefined, "leased objects are not waiting");
     });
 
+    it("should say what is due next also where a connection's work was called away to the front", async ({
+      store,
+      work,
+      clock,
+    }) => {
+      const session = await work();
+      const now = clock.now();
+      const [first, second] = [scopeOf("a"), scopeOf("b")];
+      await appendIds(store, ["later", "called"], { scope: first, lane: "repair" });
+      const claims = await claimUpTo(session, 1);
+      await session.settle(claims.map((claim) => retry(claim, now + 5_000)));
+      const [id] = idsOf(claims);
+      await appendIds(store, [id === "later" ? "called" : "later"], { scope: first }); // live
+      assert.equal((await claimUpTo(session, 1)).length, 1);
+      await appendIds(store, ["now"], { scope: second, lane: "repair" });
+      assert.equal(await store.nextDue([ROUTE]), now);
+    });
+
     it("should raise the fence with each lease", async ({ store, work, clock }) => {
       const session = await work();
       const generation = await appendIds(store, ["a"]);

@@ -57,6 +57,7 @@ export function sqliteHome(): Home {
       own.run("INSERT INTO copy_log (id, state, regressed) VALUES (?, ?, ?)", id, state, regressed);
     },
     rows() {
+      if (!existsSync(path)) return []; // the only worker stood still all the time
       const db = new DatabaseSync(path, { readOnly: true });
       try {
         const found = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'copy_log'").get();
