@@ -16,8 +16,8 @@
  * only within one object or one scope). It yields generations (which append was the last), fences (which lease), and
  * evidence (what was known when a request was made). Order is decided by it and never by a wall clock.
  *
- * **Moments** (when an object is due, when a pause ends) are of the wall clock, so that they outlive the process: where
- * it is set back, what waits for one of them waits so much longer.
+ * **Moments** (when an object is due, when a pause or a dead holder's lock ends) are of the wall clock, so that they
+ * outlive the process: where it is set back, what waits for one of them waits so much longer.
  *
  * **Atomicity.** Each call is one transaction unless its text says otherwise: after a crash it has happened or it has
  * not. A call that rejects has changed nothing. A store that cannot do this (`keyvStore`) orders its writes so that a

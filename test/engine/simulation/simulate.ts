@@ -257,7 +257,8 @@ async function checkDrift(world: World, connection: string): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     const engine = await workingEngine(world);
     if (engine === undefined) return;
-    const { error, value: drift } = await world.drive(engine.verify(ROUTE, { connection }), HOUR_MS);
+    const verified = engine.verify(ROUTE, { connection });
+    const { error, value: drift } = await world.drive(verified, HOUR_MS + world.setBackMs);
     if (drift === undefined) return world.violated("I5", `verify failed: ${String(error)}`);
     const differs = drift.missing + drift.stale + drift.extra > 0;
     // A pass on its schedule, or a poll, may have brought some at this very moment.
