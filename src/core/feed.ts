@@ -7,6 +7,7 @@
  * @module
  */
 
+import { abortable } from "./abortable.ts";
 import type { ApiCall, ApiClients } from "./api.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { Deadlines } from "./deadline.ts";
@@ -214,7 +215,7 @@ export class Feed {
       const context = await apis
         .of(provider, this.#connection)
         .context({ signal: both, lane: "live", onAnswer });
-      return abortable(poll(context, { cursor: cursor ?? undefined }), signal);
+      return abortable(Promise.resolve(poll(context, { cursor: cursor ?? undefined })), signal);
     });
   }
 
@@ -327,15 +328,4 @@ export class Feed {
       `${this.#definition.name}: the feed says that there is more, and leads back to where it was`,
     );
   }
-}
-
-/** A result that comes after the signal has aborted is nobody's any more. */
-export function abortable<T>(pending: T | Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-    const over = () => signal.removeEventListener("abort", onAbort);
-    void Promise.resolve(pending).then(resolve, reject).finally(over);
-  });
 }

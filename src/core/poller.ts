@@ -7,10 +7,11 @@
  * @module
  */
 
+import { abortable } from "./abortable.ts";
 import { sleep } from "./clock.ts";
 import { Deadlines } from "./deadline.ts";
 import { invalidOption } from "./errors.ts";
-import { abortable, Feed, type FeedParts } from "./feed.ts";
+import { Feed, type FeedParts } from "./feed.ts";
 import type { AnyProvider } from "./provider.ts";
 import { pollDefinition, type PollDefinition } from "./poll-source.ts";
 import { asError } from "./retry.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { abortable } from "./abortable.ts";
 import { sleep, type Clock } from "./clock.ts";
 import { TrueupError } from "./errors.ts";
 import type { Lock, Store } from "./store.ts";
@@ -44,10 +45,8 @@ export class ScopeLocks {
     signal: AbortSignal,
     run: (lock: Lock, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    while (this.#held.has(name)) {
-      signal.throwIfAborted();
-      await orAborted(this.#held.get(name), signal);
-    }
+    for (let held = this.#held.get(name); held !== undefined; held = this.#held.get(name))
+      await abortable(held, signal);
     return this.#inTurn(name, async () => this.#runHeld(await this.#take(name, signal), signal, run));
   }
 
@@ -121,17 +120,5 @@ export class ScopeLocks {
       if (lock !== undefined) return lock;
       await sleep(clock, ASK_AGAIN_MS, signal);
     }
-  }
-}
-
-/** Waits for a promise that does not reject, or for the signal; of what it was asked for, nothing stays with the signal. */
-async function orAborted(ended: Promise<unknown> | undefined, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const onAbort = () => resolve();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([ended, promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

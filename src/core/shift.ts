@@ -6,38 +6,23 @@
  */
 
 import type { ApiClients } from "./api.ts";
-import type { Clock, Random } from "./clock.ts";
 import { Deadlines } from "./deadline.ts";
-import { Endings } from "./ending.ts";
+import { Endings, type EndingsOptions } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
-import type { ConnectionRef, Hooks } from "./hooks.ts";
-import type { Limits } from "./options.ts";
-import type { Pauses } from "./pauses.ts";
-import type { Redactor } from "./redactor.ts";
 import { Reconciler } from "./reconciler.ts";
-import type { Route } from "./registry.ts";
 import { asError } from "./retry.ts";
 import { ScopeLocks } from "./scope-lock.ts";
 import { Semaphore } from "./semaphore.ts";
 import { createSettle } from "./settler.ts";
 import { ShrinkGuard } from "./shrink-guard.ts";
-import type { Claim, Store, WorkSession } from "./store.ts";
+import type { Store, WorkSession } from "./store.ts";
 import { TaskRunner } from "./task.ts";
 import { Verifier } from "./verifier.ts";
 
-export interface ShiftOptions {
+export interface ShiftOptions extends Omit<EndingsOptions, "settle"> {
   readonly store: Store<unknown>;
   readonly apis: ApiClients;
-  readonly redactor: Redactor;
-  readonly pauses: Pauses;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly hooks: Hooks;
-  readonly limits: Limits;
-  readonly onDone: (claim: Claim) => void;
-  readonly onRedue: (route: Route, due: number) => void;
-  readonly onPause: (connection: ConnectionRef) => void;
 }
 
 /** Beats in a lease: a holder may miss two before anybody takes over. */

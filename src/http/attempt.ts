@@ -9,7 +9,7 @@ import type { ApiCall, ApiResponse, Headers, Query } from "../core/api.ts";
 import { HttpError, RateLimitError, TrueupError } from "../core/errors.ts";
 import type { ApiDefinition, Connection, ResponseClass } from "../core/provider.ts";
 import { secretMembers, secretSegments } from "../core/secrets.ts";
-import { abortable } from "./abortable.ts";
+import { abortable } from "../core/abortable.ts";
 import type { ConnectionState, Prepared, Shared } from "./connection.ts";
 import { type Answer, exchange, isRedirect, isTrueupError, named, provesUnsent } from "./exchange.ts";
 import { DEFAULT_HEADERS, mergeHeaders, serverDate } from "./headers.ts";

@@ -20,7 +20,7 @@ import type { Hooks, Logger } from "../core/hooks.ts";
 import { isPromise, type MaybePromise } from "../core/maybe-promise.ts";
 import type { AnyProvider, ApiDefinition, Connection } from "../core/provider.ts";
 import type { PermitGrant, RateBudget } from "../core/store.ts";
-import { abortable } from "./abortable.ts";
+import { abortable } from "../core/abortable.ts";
 import { type ConnectionState, send, type Shared } from "./connection.ts";
 import { Credentials, type Held } from "./credentials.ts";
 import { createAgent } from "./dispatcher.ts";

@@ -10,7 +10,7 @@ import type { Clock, Random } from "../core/clock.ts";
 import { invalidOption } from "../core/errors.ts";
 import type { Hooks, Logger } from "../core/hooks.ts";
 import type { ApiDefinition } from "../core/provider.ts";
-import { abortable } from "./abortable.ts";
+import { abortable } from "../core/abortable.ts";
 import { Attempt, Refused } from "./attempt.ts";
 import type { Credentials } from "./credentials.ts";
 import type { Limiter } from "./limiter.ts";

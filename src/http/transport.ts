@@ -6,7 +6,7 @@
 
 import { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
-import { abortable } from "./abortable.ts";
+import { abortable } from "../core/abortable.ts";
 
 export interface TransportRequest {
   readonly method: string;

@@ -248,8 +248,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "two passes of one process run at once",
-        `    while (this.#held.has(name)) {`,
-        `    while (this.#held.has("")) {`,
+        `    for (let held = this.#held.get(name); held`,
+        `    for (let held = this.#held.get(""); held`,
         "I6",
       ],
       ["a lock is not renewed", `    renewLater();\n    try {`, `    try {`, "I6"],

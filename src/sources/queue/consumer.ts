@@ -9,7 +9,7 @@ import { sleep } from "../../core/clock.ts";
 import { TrueupError } from "../../core/errors.ts";
 import { asError, backoff } from "../../core/retry.ts";
 import type { Outcome, Sink, SourceEnvironment } from "../../core/source.ts";
-import { abortable } from "../../http/abortable.ts";
+import { abortable } from "../../core/abortable.ts";
 import { refusalCode, statusOf } from "../webhook/answer.ts";
 import { Custody, settlingOf, type Unsettled } from "./custody.ts";
 import type { QueueConnection, QueueDriver, QueueMessage } from "./driver.ts";

@@ -5,7 +5,7 @@
  */
 
 import { sleep, type Clock, type Random } from "../../core/clock.ts";
-import { abortable } from "../../http/abortable.ts";
+import { abortable } from "../../core/abortable.ts";
 
 export interface IdleBounds {
   readonly minMs: number;

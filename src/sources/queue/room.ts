@@ -4,7 +4,7 @@
  * @module
  */
 
-import { abortable } from "../../http/abortable.ts";
+import { abortable } from "../../core/abortable.ts";
 
 export class Room {
   #free: number;

@@ -1,6 +1,6 @@
 import { sleep, type Clock } from "../../../src/core/clock.ts";
 import { TrueupError } from "../../../src/core/errors.ts";
-import { abortable } from "../../../src/http/abortable.ts";
+import { abortable } from "../../../src/core/abortable.ts";
 import type {
   DriverEnvironment,
   Nack,
