@@ -496,6 +496,24 @@ export const mutants: readonly Mutant[] = [
         ``,
         "I3",
       ],
+      [
+        "a transaction waits for others' rows for as long as they like",
+        `      SELECT set_config('statement_timeout'`,
+        `      SELECT set_config('trueup.nothing'`,
+        "I5",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "stores/postgres/sql/settle.ts",
+    ["stores/postgres-connections"],
+    [
+      [
+        "a commit is made whose lease was lost while its callback ran",
+        `u.live AND u.outcome = 2`,
+        `u.outcome IS NULL`,
+        "I3",
+      ],
     ],
   ),
 ];

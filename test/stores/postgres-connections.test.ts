@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Pool } from "pg";
@@ -21,6 +21,66 @@ async function claimOnly(session: WorkSession<PgTx>): Promise<Claim> {
   const claims = await session.claim({ ...ROUTE, limit: 10 });
   expect(claims).toHaveLength(1);
   return claims[0]!;
+}
+
+/** What lies between a client and its server: answers can be held up on it, as if the client stood still. */
+class Link implements AsyncDisposable {
+  readonly #proxy: Server;
+  readonly #url: URL;
+  #held: (() => void)[] | undefined;
+
+  private constructor(proxy: Server, url: URL) {
+    this.#proxy = proxy;
+    this.#url = url;
+  }
+
+  static async to(url: string): Promise<Link> {
+    const { hostname, port } = new URL(url);
+    const link: Link = new Link(
+      createServer((client) => {
+        const server = connect(Number(port), hostname);
+        client.pipe(server).on("data", (bytes) => link.#answer(() => client.write(bytes)));
+        for (const [one, another] of [
+          [client, server],
+          [server, client],
+        ] as const) {
+          one.on("error", () => {});
+          one.on("close", () => another.destroy());
+        }
+      }),
+      new URL(url),
+    );
+    link.#proxy.listen(0, "127.0.0.1");
+    await once(link.#proxy, "listening");
+    return link;
+  }
+
+  get url(): string {
+    const url = new URL(this.#url);
+    url.hostname = "127.0.0.1";
+    url.port = String((this.#proxy.address() as AddressInfo).port);
+    return url.href;
+  }
+
+  holdAnswers(): void {
+    this.#held ??= [];
+  }
+
+  letThrough(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const pass of held) pass();
+  }
+
+  #answer(pass: () => void): void {
+    if (this.#held === undefined) pass();
+    else this.#held.push(pass);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.letThrough();
+    return new Promise((resolve) => this.#proxy.close(() => resolve()));
+  }
 }
 
 describeWith("postgres")("commits of a postgresStore", () => {
@@ -218,6 +278,78 @@ describeWith("postgres")("commits of a postgresStore", () => {
     expect(await lines()).toEqual([]);
     stoodStillMs = 0;
     expect(await commit([doneWith(claim)], () => {}, { timeoutMs: TIMEOUT_MS })).toEqual(["settled"]);
+  });
+
+  it("should let go of the store's rows and lanes though the process stands still once its callback has ended (I5)", async () => {
+    const { schema, store, insert, lines } = await prepared();
+    await using link = await Link.to(schemas.url);
+    await using still = await openStore({ url: link.url, schema });
+    const session = await still.work({ leaseMs: 60_000 });
+    await store.append([appendEntry("b")]);
+    const claim = await claimOnly(session);
+    // So that settling changes a lane, for which others would wait.
+    await store.append([{ ...appendEntry("b"), dedupeKey: undefined }]);
+    const committing = session.commit!(
+      [doneWith(claim)],
+      async (tx) => {
+        await tx.query(insert, ["b"]);
+        link.holdAnswers();
+      },
+      { timeoutMs: TIMEOUT_MS },
+    );
+    while ((await lines()).length === 0);
+    const other = await store.work({ leaseMs: 60_000 });
+    expect(await other.claim({ ...ROUTE, limit: 10 })).toMatchObject([{ ref: { id: "b" } }]);
+    link.letThrough();
+    expect(await committing).toEqual(["dirty"]);
+  });
+
+  it("should not wait for another's rows for longer than its time, though the process stands still", async () => {
+    const clock = new TestClock();
+    const { schema, claim, commit, insert, lines } = await prepared(clock);
+    await schemas.query(`INSERT INTO ${schema}.line VALUES ('x')`);
+    const other = await schemas.pool.connect();
+    onTestFinished(() => other.release(true));
+    await other.query(`BEGIN; UPDATE ${schema}.line SET text = text`);
+    const timeoutMs = 1;
+    let stoodStillMs = 0;
+    Object.assign(clock, { monotonic: () => stoodStillMs });
+    const waiting = commit(
+      [doneWith(claim)],
+      async (tx) => {
+        await tx.query(insert, ["a"]);
+        await tx.query(`UPDATE ${schema}.line SET text = text WHERE text = 'x'`).catch((error: unknown) => {
+          stoodStillMs = timeoutMs + 1;
+          throw error;
+        });
+      },
+      { timeoutMs },
+    );
+    await expect(waiting).rejects.toMatchObject({ code: "COMMIT_TIMEOUT", cause: { code: "57014" } });
+    expect(await lines()).toEqual(["x"]);
+  });
+
+  it.each([
+    ["none", undefined, "11s"],
+    ["a longer one", "1min", "11s"],
+    ["a shorter one", "7s", "7s"],
+  ])("should limit the user's statements, where they have %s of their own", async (_, theirs, limit) => {
+    const { schema } = await prepared();
+    const options = theirs === undefined ? undefined : `-c statement_timeout=${theirs}`;
+    const pool = new Pool({ connectionString: schemas.url, options });
+    onTestFinished(() => pool.end());
+    await using store = await openStore({ pool, schema });
+    const session = await store.work({ leaseMs: 60_000 });
+    await store.append([appendEntry("b")]);
+    const seen: unknown[] = [];
+    await session.commit!(
+      [doneWith(await claimOnly(session))],
+      async (tx) => void seen.push(...(await tx.query("SHOW statement_timeout")).rows),
+      { timeoutMs: 10_000 },
+    );
+    expect(seen).toEqual([{ statement_timeout: limit }]);
+    const after = (await pool.query("SHOW statement_timeout")).rows as unknown[];
+    expect(after, "and those alone").toEqual([{ statement_timeout: theirs ?? "0" }]);
   });
 
   it("should not say that it was rolled back where the connection is lost amid COMMIT", async () => {

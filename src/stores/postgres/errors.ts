@@ -35,6 +35,11 @@ export function isIdleTimeout(error: unknown): boolean {
   return sqlState(error) === "25P03";
 }
 
+/** Whether the server has ended a statement that took too long (or was told to end it). */
+export function isCanceled(error: unknown): boolean {
+  return sqlState(error) === "57014";
+}
+
 /** Errors of our own pass through. No message of the driver's has the password, nor does one of these have the URL. */
 export function storeError(cause: unknown, schema: string): TrueupError {
   if (cause instanceof TrueupError) return cause as TrueupError;
@@ -45,9 +50,15 @@ export function storeError(cause: unknown, schema: string): TrueupError {
     });
   }
   if (code === RAISED.lockLost) return new TrueupError("LEASE_LOST", "the lock is no longer held", { cause });
+  if (code === RAISED.leaseLost) return leaseLost(cause);
   const remedy = remedyOf(code, cause);
   const message = cause instanceof Error ? messageOf(cause) : String(cause);
   return new TrueupError("STORE_FAILED", `PostgreSQL, schema ${schema}: ${message}${remedy}`, { cause });
+}
+
+export function leaseLost(cause?: unknown): TrueupError {
+  const message = "the work is leased to another: nothing was written";
+  return new TrueupError("LEASE_LOST", message, cause === undefined ? undefined : { cause });
 }
 
 /** Node hides the reasons behind an AggregateError without a message, where a name has several addresses. */

@@ -14,13 +14,13 @@ import type {
   SettleOutcome,
   WorkSession,
 } from "../../core/store.ts";
-import type { Database, Row } from "./database.ts";
+import type { Database } from "./database.ts";
 import type { PgTx } from "./driver.ts";
 import { type Claimed, settleColumns, toClaims, toOutcome } from "./rows.ts";
 import type { Scopes } from "./scopes.ts";
 import { Tenure } from "./tenure.ts";
 import type { StoreTime } from "./time.ts";
-import { inTransaction } from "./transaction.ts";
+import { inTransaction, type LastCall } from "./transaction.ts";
 
 export interface SessionParts {
   readonly database: Database;
@@ -164,10 +164,7 @@ export class Session implements WorkSession<PgTx> {
    * In the order of objects, which is the order of locks. Of several claims of one object only the last can be live, and
    * one that comes twice is lost the second time.
    */
-  async #settleWith(
-    settlements: readonly Settlement[],
-    settle: (values: unknown[]) => Promise<Row[]>,
-  ): Promise<SettleOutcome[]> {
+  async #settleWith(settlements: readonly Settlement[], settle: LastCall): Promise<SettleOutcome[]> {
     const outcomes: SettleOutcome[] = settlements.map(() => "lost");
     const claimAt = (place: number) => (settlements[place] as Settlement).claim;
     const places = [...settlements.keys()].toSorted((a, b) => byObject(claimAt(a), claimAt(b)));
@@ -177,7 +174,7 @@ export class Session implements WorkSession<PgTx> {
     if (first.length === 0) return outcomes;
     const { time } = this.#parts;
     const ordered = first.map((place) => settlements[place] as Settlement);
-    const [row] = (await settle([time.moment, ...settleColumns(ordered, time)])) as [[number[]]];
+    const [row] = (await settle([time.moment, ...settleColumns(ordered, time)], first)) as [[number[]]];
     for (const [i, number] of row[0].entries()) outcomes[first[i] as number] = toOutcome(number);
     return outcomes;
   }

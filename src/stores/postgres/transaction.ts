@@ -3,7 +3,8 @@
  *
  * Leases are looked at before the transaction, and again when it settles, at its end: so it locks nothing of the store's
  * while the user's code runs, and who appends for the object does not wait for it. One that was lost meanwhile takes the
- * transaction with it (I3).
+ * transaction with it (I3). Settling and COMMIT are one message, so that a process that stands still, or dies, at any
+ * moment leaves no lock of the store's behind: others would wait for it, and in each other's transactions for each other.
  *
  * @module
  */
@@ -12,16 +13,31 @@ import type { Clock, Random } from "../../core/clock.ts";
 import { commitTimeout, inCommitTime } from "../../core/commit-time.ts";
 import { RetryLaterError, TrueupError } from "../../core/errors.ts";
 import type { Settlement, SettleOutcome } from "../../core/store.ts";
+import { booleans } from "./arrays.ts";
 import type { Database, Row } from "./database.ts";
 import type { PgPoolClient, PgTx } from "./driver.ts";
-import { endsConnection, isBroken, isConflict, isIdleTimeout, storeError } from "./errors.ts";
+import {
+  endsConnection,
+  isBroken,
+  isCanceled,
+  isConflict,
+  isIdleTimeout,
+  leaseLost,
+  storeError,
+} from "./errors.ts";
 import { type RunStatement, UserTransaction } from "./tx.ts";
 
 /** The longest delay before work is tried again whose transaction was in another's way. */
 const CONFLICT_DELAY_MS = 500;
 
-/** How much longer than the callback the server lets its transaction lie about, should this process stand still. */
+/**
+ * How much longer than the callback the server lets its transaction lie about, or wait in one of its statements, should
+ * this process stand still.
+ */
 const GRACE_MS = 1_000;
+
+/** Runs a function of the schema, as the last thing of the transaction, for the settlements at these places. */
+export type LastCall = (values: (string | number | null)[], places: readonly number[]) => Promise<Row[]>;
 
 interface TransactionOptions {
   readonly database: Database;
@@ -39,7 +55,7 @@ export async function inTransaction(
   { database, clock, random, timeoutMs }: TransactionOptions,
   settlements: readonly Settlement[],
   write: (tx: PgTx, live: readonly boolean[]) => void | Promise<void>,
-  settle: (call: (values: unknown[]) => Promise<Row[]>) => Promise<SettleOutcome[]>,
+  settle: (call: LastCall) => Promise<SettleOutcome[]>,
 ): Promise<SettleOutcome[]> {
   const connection = await Connection.take(database);
   const beganAt = clock.monotonic();
@@ -47,8 +63,7 @@ export async function inTransaction(
   try {
     const live = await connection.liveLeases(settlements);
     if (!live.includes(true)) throw leaseLost();
-    const idleMs = Math.ceil(timeoutMs + GRACE_MS);
-    await connection.run(`BEGIN; SET LOCAL idle_in_transaction_session_timeout = ${idleMs}`);
+    await connection.begin(Math.ceil(timeoutMs + GRACE_MS));
     const transaction = new UserTransaction(connection.runStatement);
     try {
       await inCommitTime(clock, timeoutMs, () => write(transaction.handle, live));
@@ -56,18 +71,21 @@ export async function inTransaction(
       transaction.revoke();
     }
     connection.requireTransaction();
-    const outcomes = await settle((values) => connection.call("settle", values));
-    if (outcomes.some((outcome, i) => outcome === "lost" && live[i])) throw leaseLost();
-    committing = connection.lostBy === undefined;
-    await connection.run("COMMIT");
+    const outcomes = await settle((values, places) => {
+      // Given twice, it would be lost the second time.
+      if (live.some((lives, place) => lives && !places.includes(place))) throw leaseLost();
+      committing = connection.lostBy === undefined;
+      return connection.end("settle_or_fail", [booleans(places, (place) => live[place] === true), ...values]);
+    });
     connection.giveBack();
     return outcomes;
   } catch (thrown) {
     const { lostBy } = connection;
     // Where COMMIT was sent, nobody can say that it was rolled back, unless the server has said so before.
-    const rolledBack = lostBy !== undefined && (!committing || isIdleTimeout(lostBy));
+    const ended = lostBy ?? (isCanceled(thrown) ? thrown : undefined);
+    const rolledBack = ended !== undefined && (!committing || isIdleTimeout(ended));
     const tooLate = rolledBack && clock.monotonic() - beganAt > timeoutMs;
-    const error = tooLate ? commitTimeout(timeoutMs, lostBy) : thrown;
+    const error = tooLate ? commitTimeout(timeoutMs, ended) : thrown;
     await connection.rollBack(error);
     if (isConflict(error) || isConflict((error as Error | undefined)?.cause)) {
       const message = "the transaction was in another's way and was rolled back: the work is done again";
@@ -109,12 +127,18 @@ class Connection {
     return rows.map(([live]) => live as boolean);
   }
 
-  async call(name: string, values: unknown[]): Promise<Row[]> {
-    return await this.#ask(() => this.#database.callOn(this.client, name, values));
+  /** @param limitMs how long the server lets the transaction wait: for its client, or in a statement for others */
+  async begin(limitMs: number): Promise<void> {
+    const statement = "current_setting('statement_timeout')::interval";
+    const sql = `BEGIN; SET LOCAL idle_in_transaction_session_timeout = ${limitMs};
+      SELECT set_config('statement_timeout', '${limitMs}', true)
+      WHERE ${statement} = '0' OR ${statement} > '${limitMs} ms'`;
+    await this.#ask(() => this.client.query(sql));
   }
 
-  async run(sql: string): Promise<void> {
-    await this.#ask(() => this.client.query(sql));
+  /** Calls a function of the schema, and commits. */
+  async end(name: string, values: readonly (string | number | null)[]): Promise<Row[]> {
+    return await this.#ask(() => this.#database.callAndCommit(this.client, name, values));
   }
 
   /** What fails because of the user's own statement, they hear of as it is; the rest is the store's to tell. */
@@ -173,10 +197,6 @@ class Connection {
       throw storeError(this.lostBy ?? error, this.#database.schema);
     }
   }
-}
-
-function leaseLost(): TrueupError {
-  return new TrueupError("LEASE_LOST", "the work is leased to another: nothing was written");
 }
 
 function ignore(): void {}

@@ -15,7 +15,12 @@ export const LOOKS_UP = "SET enable_seqscan = off SET plan_cache_mode = force_ge
 export const JOINS_BY_INDEX = `${LOOKS_UP} SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off`;
 
 /** Error codes of our own, as SQLSTATEs. */
-export const RAISED = { staleScope: "TRU01", sessionLost: "TRU02", lockLost: "TRU03" } as const;
+export const RAISED = {
+  staleScope: "TRU01",
+  sessionLost: "TRU02",
+  lockLost: "TRU03",
+  leaseLost: "TRU04",
+} as const;
 
 export function raise(code: keyof typeof RAISED): string {
   return `RAISE EXCEPTION '${code}' USING ERRCODE = '${RAISED[code]}'`;

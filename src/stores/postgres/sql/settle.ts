@@ -4,7 +4,7 @@
  * @module
  */
 
-import { JOINS_BY_INDEX, NOTHING_SINCE, rejoined } from "./fragments.ts";
+import { JOINS_BY_INDEX, NOTHING_SINCE, raise, rejoined } from "./fragments.ts";
 
 export const settleFunctions = (s: string): string => `
 -- What is known of objects whose work is done, and of what was done the events go. was: whether the claim found them present;
@@ -134,5 +134,18 @@ BEGIN
   END IF;
 
   RETURN ARRAY(SELECT CASE WHEN NOT u.live THEN 2 WHEN u.since THEN 1 ELSE 0 END FROM unnest(v_live, v_since) WITH ORDINALITY u(live, since, place) ORDER BY u.place);
+END $$;
+
+-- Settles at the end of a user's transaction, which is not to be committed where a lease was lost that was live before it.
+CREATE FUNCTION ${s}.settle_or_fail(p_live boolean[], p_now bigint, p_n bigint[], p_fence bigint[], p_generation bigint[], p_kind integer[], p_rest bigint[],
+  p_was boolean[], p_state text[], p_version text[], p_hash text[], p_row_hash text[], p_revision bigint[], p_evidence bigint[],
+  p_attempts integer[], p_lags integer[], p_begun boolean[], p_error text[])
+RETURNS integer[] LANGUAGE plpgsql AS $$
+DECLARE
+  v_outcomes integer[] := ${s}.settle(p_now, p_n, p_fence, p_generation, p_kind, p_rest, p_was, p_state, p_version, p_hash, p_row_hash, p_revision, p_evidence,
+    p_attempts, p_lags, p_begun, p_error);
+BEGIN
+  IF EXISTS (SELECT FROM unnest(v_outcomes, p_live) u(outcome, live) WHERE u.live AND u.outcome = 2) THEN ${raise("leaseLost")}; END IF;
+  RETURN v_outcomes;
 END $$;
 `;
