@@ -1,12 +1,11 @@
 /**
- * The engine: wires sources, store, API clients and handlers into the one path. It is the composition root, and alone
- * in picking defaults.
+ * The engine as its users hold it: what they call, and what each call asks of the parts.
  *
  * @module
  */
 
+import { compose, type EngineParts } from "./composition.ts";
 import { adoptRows, type AdoptRow } from "./core/adopt.ts";
-import type { ApiClients } from "./core/api.ts";
 import type {
   ConnectionOption,
   ModeOf,
@@ -16,44 +15,24 @@ import type {
   WebhookOptions,
 } from "./core/calls.ts";
 import type { BatchHandler, Change, Handler } from "./core/change.ts";
-import { systemClock, systemRandom, type Clock } from "./core/clock.ts";
 import { refuseInsideCommit } from "./core/commit-scope.ts";
-import { ConnectionRegistry, DEFAULT_CONNECTION, singleConnection } from "./core/connections.ts";
-import { DeliveryWatch } from "./core/delivery-watch.ts";
-import { DeadLetters } from "./core/dead-letters.ts";
+import { DEFAULT_CONNECTION } from "./core/connections.ts";
+import type { DeadLetters } from "./core/dead-letters.ts";
 import { drained } from "./core/drain.ts";
 import { invalidOption } from "./core/errors.ts";
 import { objectIdText } from "./core/event.ts";
 import type { BatchHandlerOptions, HandlerOptions } from "./core/handling.ts";
-import { logEvents } from "./core/event-log.ts";
-import { Hooks, stderrLogger, type EventMap, type Listener } from "./core/hooks.ts";
-import { Intake } from "./core/intake.ts";
-import { Lifecycle, type StartOptions } from "./core/lifecycle.ts";
-import {
-  durationMs,
-  positive,
-  resolveLimits,
-  type EngineOptions,
-  type Given,
-  type Limits,
-} from "./core/options.ts";
+import type { EventMap, Listener } from "./core/hooks.ts";
+import type { StartOptions } from "./core/lifecycle.ts";
+import { durationMs, positive, type EngineOptions, type Given } from "./core/options.ts";
 import type { DriftReport, ReconcileReport } from "./core/pass.ts";
-import { Passes, requireMode } from "./core/passes.ts";
-import { Pauses } from "./core/pauses.ts";
-import { withPollers, type Poller } from "./core/poller.ts";
+import { requireMode } from "./core/passes.ts";
 import type { AnyProvider, ResourceOf, RouteOf } from "./core/provider.ts";
-import { Redactor } from "./core/redactor.ts";
-import { requireHandler, RouteRegistry } from "./core/registry.ts";
+import { requireHandler } from "./core/registry.ts";
 import type { IdValue, ObjectOf } from "./core/resource.ts";
-import type { Schedule } from "./core/scheduler.ts";
-import { SourceRunner } from "./core/source-runner.ts";
 import { drainResult, readStatus, type DrainResult, type EngineStatus } from "./core/status.ts";
-import type { Store } from "./core/store.ts";
-import { type ApiClientOptions, createApiClients } from "./http/index.ts";
-import { type Transport, transportDispatcher } from "./http/transport.ts";
-import { createSink } from "./sources/sink.ts";
+import type { Transport } from "./http/transport.ts";
 import { createReceiver, type Receiver } from "./sources/webhook/receiver.ts";
-import { keyvStore } from "./stores/keyv.ts";
 
 /** An engine of whatever providers and store, for functions that take any: `(engine: AnyEngine) => engine.status()`. */
 // oxlint-disable-next-line typescript/no-explicit-any -- handlers take what the store hands out: no type fits all
@@ -87,138 +66,15 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   /** Work that was given up. */
   readonly deadLetters: DeadLetters;
 
-  readonly #store: Store<unknown>;
-  readonly #clock: Clock;
-  readonly #limits: Limits;
-  readonly #hooks: Hooks;
-  readonly #routes: RouteRegistry;
-  readonly #connections: ConnectionRegistry;
-  readonly #apis: ApiClients;
-  readonly #pauses: Pauses;
-  readonly #intake: Intake;
-  readonly #lifecycle: Lifecycle;
-  readonly #passes: Passes;
-  readonly #watch: DeliveryWatch;
-  readonly #schedules: Schedule[] = [];
-  readonly #hasSources: boolean;
-  readonly #pollers: readonly Poller[];
+  readonly #parts: EngineParts;
 
   /** @throws TrueupError `OPTION_INVALID`, naming the option */
   constructor(options: EngineOptions<Providers, Tx>);
   /** @internal `transport` stands in for the network; `testEngine` hands one in. */
   constructor(options: EngineOptions<Providers, Tx>, transport: Transport | undefined);
   constructor(options: EngineOptions<Providers, Tx>, transport?: Transport) {
-    const { sources = [] } = options;
-    const clock = options.clock ?? systemClock;
-    const random = options.random ?? systemRandom;
-    const limits = resolveLimits(options as EngineOptions<readonly AnyProvider[], unknown>);
-    const store = (options.store ?? keyvStore()) as Store<unknown>;
-    if (!Array.isArray(options.providers)) throw invalidOption("`providers` must be a list of providers");
-    // A `Keyv`, or `sqliteStore` that nobody called.
-    if (typeof store.guarantees?.durability !== "string")
-      throw invalidOption("`store` must be a store: sqliteStore({ path }), keyvStore(keyv), …");
-    const routes = new RouteRegistry(options.providers);
-    const connections = new ConnectionRegistry(
-      options.connections ?? singleConnection,
-      routes.providers,
-      clock,
-    );
-    const redactor = new Redactor({
-      providers: routes.providers,
-      connections,
-      owners: [store, ...sources],
-      secrets: options.secrets,
-    });
-    const logger = redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));
-    const hooks = new Hooks(logger, (event) => redactor.event(event));
-    const pauses = new Pauses(store, clock, hooks);
-    const apis = createApiClients({
-      providers: routes.providers,
-      connections,
-      clock,
-      random,
-      hooks,
-      logger,
-      maxConcurrent: limits.concurrency,
-      dispatcher: transport === undefined ? undefined : transportDispatcher(transport),
-      takePermits: sharedPermits(store, () => this.#lifecycle.ready()),
-    });
-    const intake = new Intake({
-      store,
-      routes,
-      clock,
-      hooks,
-      limits,
-      ready: () => this.#lifecycle.ready(),
-      onAccepted: (route) => this.#lifecycle.worker?.wake(route.name),
-    });
-    const sink = createSink((delivery) => intake.accept(delivery), {
-      provider: (name) => routes.providers.get(name),
-      findConnection: (provider, id) => connections.find(provider, id),
-      learn: (provider, id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),
-      tell: (error, scope) => redactor.error(error, scope),
-      hooks,
-    });
-    this.#store = store;
-    this.#clock = clock;
-    this.#limits = limits;
-    this.#hooks = hooks;
-    this.#routes = routes;
-    this.#connections = connections;
-    this.#apis = apis;
-    this.#pauses = pauses;
-    this.#intake = intake;
-    this.#hasSources = sources.length > 0;
-    const { sources: runnable, pollers } = withPollers(sources, routes.providers, {
-      store,
-      apis,
-      pauses,
-      clock,
-      random,
-      hooks,
-      limits,
-      ready: () => this.#lifecycle.ready(),
-      connectionsOf: (provider) => this.#lifecycle.connectionsOf(provider),
-      accept: (delivery) => intake.accept(delivery),
-      askForPasses: (provider, connection) => intake.askForPasses(provider, connection),
-    });
-    this.#pollers = pollers;
-    this.#lifecycle = new Lifecycle({
-      store,
-      apis,
-      connections,
-      redactor,
-      pauses,
-      clock,
-      random,
-      hooks,
-      limits,
-      routes,
-      environment: {
-        clock,
-        random,
-        logger,
-        eventTtlMs: limits.eventTtlMs,
-        maxEventsPerChange: limits.maxEventsPerChange,
-      },
-      sources: new SourceRunner({ sources: runnable, sink, clock, random, hooks }),
-      pollers,
-      schedules: () => this.#schedules,
-      onDone: (claim) => intake.done(claim),
-      onStopped: async () => {
-        intake.close();
-        await this.#watch.flush();
-      },
-    });
-    this.#passes = new Passes({ clock, connections, redactor, lifecycle: this.#lifecycle });
-    this.deadLetters = new DeadLetters({
-      store,
-      routes,
-      ready: () => this.#lifecycle.ready(),
-      onRevived: () => this.#lifecycle.worker?.wake(),
-    });
-    logEvents(hooks, logger, clock);
-    this.#watch = new DeliveryWatch({ store, clock, hooks, providers: routes.providers });
+    this.#parts = compose(options as EngineOptions<readonly AnyProvider[], unknown>, transport);
+    this.deadLetters = this.#parts.deadLetters;
   }
 
   /**
@@ -231,10 +87,10 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: Given<HandlerOptions> = {},
   ): void {
     requireFunction(handler, "a handler");
-    this.#routes.setHandler(route, {
+    this.#parts.routes.setHandler(route, {
       kind: "single",
       run: handler,
-      options: this.#handlerOptions(options, this.#limits.concurrency),
+      options: this.#handlerOptions(options, this.#parts.limits.concurrency),
     });
   }
 
@@ -245,7 +101,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: Given<BatchHandlerOptions> = {},
   ): void {
     requireFunction(handler, "a batch handler");
-    this.#routes.setHandler(route, {
+    this.#parts.routes.setHandler(route, {
       kind: "batch",
       run: handler as BatchHandler<unknown, unknown>,
       options: { ...this.#handlerOptions(options, 1), size: positive(options.size, 100, "size") },
@@ -260,10 +116,15 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     route: RouteName,
     options: ScheduleOptions<ModeOf<ResourceOf<Providers[number], RouteName>>>,
   ): void {
-    if (this.#lifecycle.begun) throw invalidOption("schedules are set before `start`");
-    const known = this.#routes.get(route);
+    const { lifecycle, routes, schedules } = this.#parts;
+    if (lifecycle.begun) throw invalidOption("schedules are set before `start`");
+    const known = routes.get(route);
     requireMode(known, options?.mode);
-    this.#schedules.push({ route: known, everyMs: durationMs(options.every, "every"), mode: options.mode });
+    schedules.push({
+      route: known,
+      everyMs: durationMs(options.every, "every"),
+      mode: options.mode,
+    });
   }
 
   /**
@@ -271,19 +132,20 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
    * @throws TrueupError `OPTION_INVALID`
    */
   webhook(provider: Providers[number]["name"], options: WebhookOptions = {}): Receiver {
-    const definition = this.#routes.providers.get(provider);
+    const { clock, connections, hooks, intake, lifecycle, routes } = this.#parts;
+    const definition = routes.providers.get(provider);
     if (definition === undefined) throw invalidOption(`no provider is named ${JSON.stringify(provider)}`);
     return createReceiver({
       provider: definition,
       connection: options.connection,
       waitUntil: options.waitUntil,
-      onAccepted: () => (this.#lifecycle.started ? undefined : this.tick()),
-      clock: this.#clock,
-      hooks: this.#hooks,
-      sink: (delivery) => this.#intake.accept(delivery),
-      findConnection: (id) => this.#connections.find(provider, id),
-      learn: (id, secrets) => this.#connections.learn(provider, id, "webhook.verify", secrets),
-      accepting: () => this.#lifecycle.accepting,
+      onAccepted: () => (lifecycle.started ? undefined : this.tick()),
+      clock,
+      hooks,
+      sink: (delivery) => intake.accept(delivery),
+      findConnection: (id) => connections.find(provider, id),
+      learn: (id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),
+      accepting: () => lifecycle.accepting,
     });
   }
 
@@ -294,10 +156,10 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
    */
   async start(options: StartOptions = {}): Promise<void> {
     refuseInsideCommit("start");
-    const passes = options.schedules !== false && this.#schedules.length > 0;
+    const passes = options.schedules !== false && this.#parts.schedules.length > 0;
     if (options.work !== false || passes) this.#requireHandlers();
     this.#warnOfVolatileStore();
-    await this.#lifecycle.start(options);
+    await this.#parts.lifecycle.start(options);
   }
 
   /**
@@ -310,7 +172,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: ReconcileOptions<ModeOf<ResourceOf<Providers[number], RouteName>>>,
   ): Promise<ReconcileReport> {
     refuseInsideCommit("reconcile");
-    return this.#passes.reconcile(this.#routes.get(route), options);
+    const { passes, routes } = this.#parts;
+    return passes.reconcile(routes.get(route), options);
   }
 
   /**
@@ -322,7 +185,8 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: VerifyOptions = {},
   ): Promise<DriftReport> {
     refuseInsideCommit("verify");
-    return this.#passes.verify(this.#routes.get(route), options);
+    const { passes, routes } = this.#parts;
+    return passes.verify(routes.get(route), options);
   }
 
   /**
@@ -336,9 +200,10 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: ConnectionOption = {},
   ): Promise<number> {
     refuseInsideCommit("adopt");
-    const known = this.#routes.get(route);
-    await this.#lifecycle.ready();
-    return adoptRows(this.#store, known, await this.#passes.scopeOf(known, options.connection), rows);
+    const { lifecycle, passes, routes, store } = this.#parts;
+    const known = routes.get(route);
+    await lifecycle.ready();
+    return adoptRows(store, known, await passes.scopeOf(known, options.connection), rows);
   }
 
   /**
@@ -351,10 +216,11 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     options: ConnectionOption = {},
   ): Promise<void> {
     refuseInsideCommit("trigger");
-    const known = this.#routes.get(route);
+    const { intake, passes, routes } = this.#parts;
+    const known = routes.get(route);
     if (!Array.isArray(ids)) throw invalidOption("`trigger` takes a list of ids");
-    const { connection } = await this.#passes.scopeOf(known, options.connection);
-    await this.#intake.trigger(known, connection, ids.map(objectIdText));
+    const { connection } = await passes.scopeOf(known, options.connection);
+    await intake.trigger(known, connection, ids.map(objectIdText));
   }
 
   /**
@@ -363,11 +229,12 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
    */
   async drain(options: { readonly timeoutMs?: number | undefined } = {}): Promise<DrainResult> {
     refuseInsideCommit("drain");
-    await this.#lifecycle.ready();
+    const { clock, lifecycle, store } = this.#parts;
+    await lifecycle.ready();
     const timeoutMs = positive(options.timeoutMs, DRAIN_TIMEOUT_MS, "timeoutMs");
-    const signal = this.#lifecycle.stopSignal;
-    const worker = () => this.#lifecycle.worker;
-    return drained({ store: this.#store, clock: this.#clock, worker, signal }, timeoutMs);
+    const signal = lifecycle.stopSignal;
+    const worker = () => lifecycle.worker;
+    return drained({ store, clock, worker, signal }, timeoutMs);
   }
 
   /**
@@ -377,15 +244,16 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
    */
   async tick(options: { readonly timeoutMs?: number | undefined } = {}): Promise<DrainResult> {
     refuseInsideCommit("tick");
+    const { clock, lifecycle, store, watch } = this.#parts;
     this.#requireHandlers();
     const timeoutMs = positive(options.timeoutMs, TICK_TIMEOUT_MS, "timeoutMs");
-    if (this.#lifecycle.started) return this.drain({ timeoutMs });
-    await this.#lifecycle.tick(timeoutMs, async () => {
-      const { due, leased } = await this.#store.pending(this.#clock.now());
+    if (lifecycle.started) return this.drain({ timeoutMs });
+    await lifecycle.tick(timeoutMs, async () => {
+      const { due, leased } = await store.pending(clock.now());
       return due === 0 && leased === 0;
     });
-    await this.#watch.flush();
-    return drainResult(await this.#store.pending(this.#clock.now()));
+    await watch.flush();
+    return drainResult(await store.pending(clock.now()));
   }
 
   /** Claims no more work of a connection, in any process, until it is resumed. Events are still taken in. */
@@ -397,8 +265,9 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     readonly connection?: string | undefined;
   }): Promise<void> {
     refuseInsideCommit("pause");
-    await this.#lifecycle.ready();
-    await this.#pauses.pause(provider, connection, null, "paused by hand");
+    const { lifecycle, pauses } = this.#parts;
+    await lifecycle.ready();
+    await pauses.pause(provider, connection, null, "paused by hand");
   }
 
   async resume({
@@ -409,34 +278,37 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
     readonly connection?: string | undefined;
   }): Promise<void> {
     refuseInsideCommit("resume");
-    await this.#lifecycle.ready();
-    await this.#pauses.resume(provider, connection);
-    this.#lifecycle.worker?.wake();
+    const { lifecycle, pauses } = this.#parts;
+    await lifecycle.ready();
+    await pauses.resume(provider, connection);
+    lifecycle.worker?.wake();
   }
 
   /** Deletes all that is known of a connection: its work, events, index and checkpoints. The user's copy is the user's. */
   async forget(provider: Providers[number]["name"], connection: string): Promise<void> {
     refuseInsideCommit("forget");
-    await this.#lifecycle.ready();
-    const polling = this.#pollers.filter((poller) => poller.provider === provider);
+    const { apis, connections, lifecycle, pollers, store, watch } = this.#parts;
+    await lifecycle.ready();
+    const polling = pollers.filter((poller) => poller.provider === provider);
     await Promise.all(polling.map((poller) => poller.forget(connection)));
-    await this.#watch.forget({ provider, connection });
-    await this.#store.forget(provider, connection);
-    this.#connections.forget(provider, connection);
-    this.#apis.forget(provider, connection);
+    await watch.forget({ provider, connection });
+    await store.forget(provider, connection);
+    connections.forget(provider, connection);
+    apis.forget(provider, connection);
   }
 
   /** How things stand, per route and connection. */
   async status(): Promise<EngineStatus> {
     refuseInsideCommit("status");
-    await this.#lifecycle.ready();
-    return readStatus(this.#store, this.#clock, this.#lifecycle.started, this.#watch);
+    const { clock, lifecycle, store, watch } = this.#parts;
+    await lifecycle.ready();
+    return readStatus(store, clock, lifecycle.started, watch);
   }
 
   /** Listens to an event of {@link EventMap}. @returns what takes it back */
   on<Name extends keyof EventMap>(name: Name, listener: Listener<Name>): () => void {
     requireFunction(listener, "a listener");
-    return this.#hooks.on(name, listener);
+    return this.#parts.hooks.on(name, listener);
   }
 
   /**
@@ -446,7 +318,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
    */
   async stop(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     refuseInsideCommit("stop");
-    await this.#lifecycle.stop(options.timeoutMs);
+    await this.#parts.lifecycle.stop(options.timeoutMs);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -464,34 +336,21 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
   }
 
   #requireHandlers(): void {
-    for (const route of this.#routes.all()) requireHandler(route);
+    for (const route of this.#parts.routes.all()) requireHandler(route);
   }
 
   #warnOfVolatileStore(): void {
-    if (this.#store.guarantees.durability !== "none") return;
+    const { hasSources, hooks, routes, store } = this.#parts;
+    if (store.guarantees.durability !== "none") return;
     const fed =
-      this.#hasSources ||
-      [...this.#routes.providers.values()].some((provider) => provider.webhook !== undefined);
+      hasSources || [...routes.providers.values()].some((provider) => provider.webhook !== undefined);
     if (!fed) return;
-    this.#hooks.emit("warning", {
+    hooks.emit("warning", {
       code: "STORE_VOLATILE",
       message:
         "the store survives nothing, so webhooks are answered only once they are handled; use sqliteStore, or a shared store, in production",
     });
   }
-}
-
-/** Only a store that other processes share has permits to hand out. */
-function sharedPermits(
-  store: Store<unknown>,
-  ready: () => Promise<void> | undefined,
-): ApiClientOptions["takePermits"] {
-  const takePermits = store.takePermits?.bind(store);
-  if (takePermits === undefined) return undefined;
-  return async (budget, wanted) => {
-    await ready();
-    return await takePermits(budget, wanted);
-  };
 }
 
 function requireFunction(value: unknown, what: string): void {

@@ -98,6 +98,11 @@ describe("the rules", () => {
     ["http importing a store", "src/http/client.ts", 'import {\n  a,\n  b,\n} from "../stores/keyv.ts";'],
     ["a store importing a source", "src/stores/keyv.ts", 'import { x } from "../sources/poll.ts";'],
     ["a store importing the engine", "src/stores/keyv.ts", 'import type { SyncEngine } from "../engine.ts";'],
+    [
+      "the engine picking a store by itself",
+      "src/engine.ts",
+      'import { keyvStore } from "./stores/keyv.ts";',
+    ],
     ["the engine importing test helpers", "src/engine.ts", 'import { TestClock } from "./testing/index.ts";'],
     ["anything importing the index", "src/testing/index.ts", 'import { SyncEngine } from "../index.ts";'],
     ["leaving src", "src/engine.ts", 'import packageJson from "../package.json" with { type: "json" };'],
@@ -127,7 +132,7 @@ describe("the rules", () => {
       "src/stores/sqlite.ts",
       'import "../core/errors.ts"; import "node:sqlite";',
     ],
-    ["the engine using adapters", "src/engine.ts", 'import { keyvStore } from "./stores/keyv.ts";'],
+    ["the composition using adapters", "src/composition.ts", 'import { keyvStore } from "./stores/keyv.ts";'],
     ["helpers building an engine", "src/testing/engine.ts", 'import { SyncEngine } from "../engine.ts";'],
     [
       "an import in a comment",

@@ -10,7 +10,8 @@ export interface SourceFile {
 /** A file or folder directly below src/, and what it may import besides itself. Arrows point down only. */
 const mayImport: Record<string, readonly string[]> = {
   index: ["engine", "sources", "stores", "http", "signatures", "core"],
-  engine: ["sources", "stores", "providers", "observe", "http", "signatures", "core"],
+  engine: ["composition", "sources", "http", "core"],
+  composition: ["sources", "stores", "http", "core"],
   // Entries of their own, which build engines; nothing may import them.
   testing: ["engine", "sources", "stores", "http", "signatures", "core"],
   cli: ["engine", "sources", "stores", "observe", "http", "signatures", "core"],

@@ -372,16 +372,11 @@ export const mutants: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "engine.ts",
+    "composition.ts",
     ["engine/secrets"],
     [
-      [
-        "secrets of sources are not known",
-        `      owners: [store, ...sources],`,
-        `      owners: [store],`,
-        "I12",
-      ],
-      ["secrets that the user names are not known", `      secrets: options.secrets,`, ``, "I12"],
+      ["secrets of sources are not known", `    owners: [store, ...sources],`, `    owners: [store],`, "I12"],
+      ["secrets that the user names are not known", `    secrets: options.secrets,`, ``, "I12"],
       [
         "the log is written as it is",
         `redactor.logger(options.logger ?? stderrLogger((line) => process.stderr.write(line)));`,
@@ -396,13 +391,19 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "sources see errors as they are",
-        `      tell: (error, scope) => redactor.error(error, scope),\n`,
+        `    tell: (error, scope) => redactor.error(error, scope),\n`,
         ``,
         "I12",
       ],
+    ],
+  ),
+  ...guardsOf(
+    "engine.ts",
+    ["engine/secrets"],
+    [
       [
         "secrets of a connection's own schemes are not known",
-        `      learn: (id, secrets) => this.#connections.learn(provider, id, "webhook.verify", secrets),\n`,
+        `      learn: (id, secrets) => connections.learn(provider, id, "webhook.verify", secrets),\n`,
         ``,
         "I12",
       ],
