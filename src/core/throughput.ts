@@ -11,7 +11,7 @@
 export const AHEAD_MS = 25;
 
 /** Most objects leased by one claim for being done fast: a turn of the event loop should not last for them. */
-const MOST_AHEAD = 512;
+const MOST_AHEAD = 1_024;
 
 /** After so long without anything done, it is anybody's guess how fast it would be. */
 const STALE_MS = 10 * AHEAD_MS;
