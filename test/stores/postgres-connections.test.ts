@@ -304,6 +304,21 @@ describeWith("postgres")("commits of a postgresStore", () => {
     expect(await committing).toEqual(["dirty"]);
   });
 
+  it.each(["on", "off"])(
+    "should keep versions as they are, whatever they are made of, with standard_conforming_strings %s",
+    async (setting) => {
+      const { store, claim, commit } = await prepared();
+      const version = `n:'; DROP TABLE "work"; -- \\' \\\\ E'' $1 $$ {a,"b"} NULL \u{1f4a9} \r\n\u2028 %_`;
+      const { index, ...done } = doneWith(claim);
+      await commit(
+        [{ ...done, index: { ...index!, version } }],
+        async (tx) => void (await tx.query(`SET LOCAL standard_conforming_strings = ${setting}`)),
+        { timeoutMs: TIMEOUT_MS },
+      );
+      expect((await store.lookup(SCOPE, ["a"]))[0]?.index?.version).toBe(version);
+    },
+  );
+
   it("should not wait for another's rows for longer than its time, though the process stands still", async () => {
     const clock = new TestClock();
     const { schema, claim, commit, insert, lines } = await prepared(clock);

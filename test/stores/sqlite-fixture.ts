@@ -29,7 +29,7 @@ export function appendEntry(id: string, connection = "default"): AppendEntry {
   };
 }
 
-export function doneWith(claim: Claim): Settlement {
+export function doneWith(claim: Claim): Extract<Settlement, { readonly kind: "done" }> {
   const index = {
     state: "present",
     version: null,
