@@ -221,8 +221,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "who was not among the live ones of a commit is settled",
-        `  if (commits.committed.size > 0)`,
-        `  if (commits.committed.size < 0)`,
+        `  if (commits.lost.has(task))`,
+        `  if (commits.lost === undefined)`,
         "I3",
       ],
       [
@@ -233,8 +233,14 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "one bad change fails its batch",
-        `  if (batchSize === 1 || isAbort(thrown)) return { ok: false, error: thrown };`,
-        `  return { ok: false, error: thrown };`,
+        `  if (thrown !== undefined && (batchSize === 1 || isAbort(thrown))) return { ok: false, error: thrown };`,
+        `  if (thrown !== undefined) return { ok: false, error: thrown };`,
+        "I2",
+      ],
+      [
+        "one change's own commit settles its whole batch",
+        `  if (thrown === undefined && !leftOut) return { ok: true, settled: false };`,
+        `  if (thrown === undefined) return { ok: true, settled: leftOut };`,
         "I2",
       ],
       [
