@@ -8,7 +8,6 @@ import { sleep } from "./clock.ts";
 import type { ConnectionRegistry } from "./connections.ts";
 import { stopped } from "./errors.ts";
 import type { Scope } from "./event.ts";
-import { runHintedPass } from "./hinted-pass.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
@@ -224,7 +223,8 @@ export class Lifecycle {
 
   #makeWorker(shift: Shift): Worker {
     const { apis, clock, hooks, limits, routes, store } = this.#options;
-    const { endings, fetchSlots, runner, session } = shift;
+    const { endings, fetchSlots, hintedPasses, runner, session } = shift;
+    const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);
     return new Worker({
       routes: routes.handled(),
       store,
@@ -236,8 +236,7 @@ export class Lifecycle {
       clock,
       hooks,
       limits,
-      runPass: (route, claim) =>
-        runHintedPass(shift, route, claim, AbortSignal.any([this.#stop.signal, shift.ended.signal])),
+      runPass: (route, claim) => hintedPasses.run(route, claim, signal),
       onLost: (error) => shift.lost(error),
     });
   }

@@ -10,6 +10,7 @@ import { Deadlines } from "./deadline.ts";
 import { Endings, type EndingsOptions } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
+import { HintedPasses } from "./hinted-pass.ts";
 import { Reconciler } from "./reconciler.ts";
 import { asError } from "./retry.ts";
 import { ScopeLocks } from "./scope-lock.ts";
@@ -33,6 +34,7 @@ export class Shift {
   readonly endings: Endings;
   readonly runner: TaskRunner;
   readonly reconciler: Reconciler;
+  readonly hintedPasses: HintedPasses;
   readonly verifier: Verifier;
   readonly fetchSlots: Semaphore;
   readonly deadlines: Deadlines;
@@ -53,6 +55,7 @@ export class Shift {
     const fetcher = new Fetcher({
       ...options,
       deadlines: this.deadlines,
+      slots: this.fetchSlots,
       fetchTimeoutMs: limits.fetchTimeoutMs,
     });
     this.endings = new Endings({
@@ -65,12 +68,17 @@ export class Shift {
       fetcher,
       endings: this.endings,
       deadlines: this.deadlines,
-      fetchSlots: this.fetchSlots,
       guard: new ShrinkGuard(),
     });
     const locks = new ScopeLocks({ store, clock, ttlMs: limits.leaseMs });
     const parts = { ...options, session, fetcher, runner: this.runner, locks, deadlines: this.deadlines };
     this.reconciler = new Reconciler(parts);
+    this.hintedPasses = new HintedPasses({
+      clock,
+      endings: this.endings,
+      reconciler: this.reconciler,
+      concurrency: limits.concurrency,
+    });
     this.verifier = new Verifier(parts);
   }
 
