@@ -122,6 +122,7 @@ export class SyncEngine<const Providers extends readonly AnyProvider[] = readonl
       options.connections ?? singleConnection,
       routes.providers,
       clock,
+      limits.fetchTimeoutMs,
     );
     const redactor = new Redactor({
       providers: routes.providers,

@@ -269,7 +269,7 @@ export class Lifecycle {
   }
 
   async #shutDown(timeoutMs: number): Promise<void> {
-    const { apis, clock, hooks, sources, store } = this.#options;
+    const { apis, clock, connections, hooks, sources, store } = this.#options;
     const reason = stopped();
     this.#stop.abort(reason);
     this.#housekeeping.stop();
@@ -283,6 +283,7 @@ export class Lifecycle {
     // A source that does not heed its signal must not keep the process: after the deadline nobody waits for it.
     await Promise.race([sources.stop(reason), deadline]);
     await Promise.all([this.#scheduler?.stop(reason), this.#endWork()]);
+    connections.close(reason);
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     await this.#shifts.allLeft();
     await Promise.race([this.#options.onStopped(), deadline]);

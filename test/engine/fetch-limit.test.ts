@@ -37,7 +37,7 @@ function setup(resource: Parameters<typeof notesProvider>[1] = {}) {
   const fill = (count: number) => {
     for (let i = 0; i < count; i += 1) world.put(`n${String(i).padStart(3, "0")}`, "text");
   };
-  return { ...bench, fill, hold: (until?: Promise<void>) => (answers = until), under, world };
+  return { ...bench, fill, hold: (until?: Promise<void>) => void (answers = until), under, world };
 }
 
 const summaries = (world: () => World) => ({
