@@ -169,6 +169,12 @@ export const mutants: readonly Mutant[] = [
       "I2",
     ],
     [
+      "what is to be handled again is forgotten in a crash",
+      `    all ? context.before() : context.checkpoint(),`,
+      `    context.checkpoint(),`,
+      "I6",
+    ],
+    [
       "handling everything again revives the dead",
       `    .filter((id) => !dead.has(id))`,
       `    .filter((id) => id !== "")`,
