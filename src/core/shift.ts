@@ -12,7 +12,7 @@ import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
 import { HintedPasses } from "./hinted-pass.ts";
 import { Reconciler } from "./reconciler.ts";
-import { asError } from "./retry.ts";
+import { asError, codeOf } from "./retry.ts";
 import { ScopeLocks } from "./scope-lock.ts";
 import { Semaphore } from "./semaphore.ts";
 import { createSettle } from "./settler.ts";
@@ -45,6 +45,9 @@ export class Shift {
   readonly #options: ShiftOptions;
   #over = false;
   #cancelBeat = () => {};
+  /** Whether the store failed, and nobody was told that it answers again; and whether it did since the last heartbeat. */
+  #failing = { told: false, lately: false };
+  #unhear = () => {};
 
   private constructor(options: ShiftOptions, session: WorkSession<unknown>) {
     const { clock, hooks, limits, store } = options;
@@ -86,6 +89,9 @@ export class Shift {
   static async begin(options: ShiftOptions, signal: AbortSignal): Promise<Shift> {
     const session = await options.store.work({ leaseMs: options.limits.leaseMs, signal });
     const shift = new Shift(options, session);
+    shift.#unhear = options.hooks.on("error", ({ error }) => {
+      if (codeOf(error) === "STORE_FAILED") shift.#failing = { told: true, lately: true };
+    });
     shift.#beatLater();
     return shift;
   }
@@ -104,6 +110,7 @@ export class Shift {
   async end(): Promise<void> {
     this.#over = true;
     this.#cancelBeat();
+    this.#unhear();
     try {
       await this.session.release();
     } catch (thrown) {
@@ -125,11 +132,20 @@ export class Shift {
         this.lost(new TrueupError("STORE_LOST", "another process took over this store"));
         return;
       }
+      this.#answered();
     } catch (thrown) {
       if (this.#over) return;
       this.#options.hooks.emit("error", { error: asError(thrown), during: "the heartbeat" });
     }
     if (!this.ended.signal.aborted) this.#beatLater();
+  }
+
+  /** Who read that the store failed reads that it does no more, once it has gone well from one heartbeat to the next. */
+  #answered(): void {
+    const { lately, told } = this.#failing;
+    this.#failing = { told: told && lately, lately: false };
+    if (!told || lately) return;
+    this.#options.hooks.emit("warning", { code: "STORE_ANSWERS", message: "the store answers again" });
   }
 
   /** Another process works now: this one must write nothing more. */
