@@ -75,6 +75,7 @@ export function compose(
     options.connections ?? singleConnection,
     routes.providers,
     clock,
+    limits.fetchTimeoutMs,
   );
   const redactor = new Redactor({
     providers: routes.providers,

@@ -102,6 +102,7 @@ export class CommitOnce {
   #closed = false;
   #underWay: Promise<unknown> | undefined;
   #committed: ReadonlySet<HandlerTask> = NONE;
+  #lost: ReadonlySet<HandlerTask> = NONE;
 
   constructor(session: WorkSession<unknown>, timeoutMs: number) {
     this.#session = session;
@@ -111,6 +112,11 @@ export class CommitOnce {
   /** The tasks whose work was settled by the commit. */
   get committed(): ReadonlySet<HandlerTask> {
     return this.#committed;
+  }
+
+  /** The tasks that the commit was to settle, and whose lease was another's by then. */
+  get lost(): ReadonlySet<HandlerTask> {
+    return this.#lost;
   }
 
   /** @param signal the handler's: once it has aborted, the work is another's */
@@ -147,6 +153,7 @@ export class CommitOnce {
       this.#underWay = undefined;
     }
     this.#committed = new Set(live);
+    this.#lost = new Set(tasks.filter((task) => !this.#committed.has(task)));
     return result as Result;
   }
 

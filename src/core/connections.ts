@@ -6,6 +6,7 @@
 
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Clock } from "./clock.ts";
+import { Deadlines } from "./deadline.ts";
 import { invalidOption, TrueupError } from "./errors.ts";
 import { validate } from "./fetcher.ts";
 import { isPromise, type MaybePromise } from "./maybe-promise.ts";
@@ -18,6 +19,8 @@ export const DEFAULT_CONNECTION = "default";
 
 /** How long a connection is used without asking again: credentials that were rotated are taken up within this time. */
 const KEEP_MS = 60_000;
+/** How long a list may take where nothing else is said. */
+const LIST_TIMEOUT_MS = 120_000;
 /** Most connections kept at once, and most ids besides that are not known to be any: webhooks can make them up. */
 const MOST_KEPT = 10_000;
 
@@ -42,6 +45,8 @@ export class ConnectionRegistry {
   readonly #connections: Connections;
   readonly #providers: ReadonlyMap<string, AnyProvider>;
   readonly #clock: Clock;
+  readonly #listTimeoutMs: number;
+  readonly #deadlines: Deadlines;
   /** Those that were found, the one that was looked up longest ago first. */
   readonly #kept = new Map<string, Kept>();
   /** Ids that nobody knows, or not yet: apart, so that a flood of them drives out no connection and its secrets. */
@@ -50,10 +55,18 @@ export class ConnectionRegistry {
   /** Most calls ask for the same as the one before, and making its key takes longer than all the rest. */
   #latest = { provider: "", id: "", key: keyOf("", "") };
 
-  constructor(connections: Connections, providers: ReadonlyMap<string, AnyProvider>, clock: Clock) {
+  /** @param listTimeoutMs how long one call of `connections.list` may take, in milliseconds */
+  constructor(
+    connections: Connections,
+    providers: ReadonlyMap<string, AnyProvider>,
+    clock: Clock,
+    listTimeoutMs = LIST_TIMEOUT_MS,
+  ) {
     this.#connections = connections;
     this.#providers = providers;
     this.#clock = clock;
+    this.#listTimeoutMs = listTimeoutMs;
+    this.#deadlines = new Deadlines(clock);
   }
 
   /**
@@ -113,9 +126,18 @@ export class ConnectionRegistry {
       : known(found, provider, id);
   }
 
-  /** @throws TrueupError `OPTION_INVALID` for what can be no connection's id, or what `connections.list` threw */
+  /**
+   * @throws TrueupError `OPTION_INVALID` for what can be no connection's id, `API_TIMEOUT` where there is no answer in
+   * time, or what `connections.list` threw
+   */
   async list(provider: string): Promise<readonly string[]> {
-    const listed = (await this.#connections.list?.(provider)) ?? [DEFAULT_CONNECTION];
+    const answer = await this.#deadlines.run(
+      this.#listTimeoutMs,
+      "API_TIMEOUT",
+      () => `\`connections.list\` of "${provider}"`,
+      () => this.#connections.list?.(provider),
+    );
+    const listed = answer ?? [DEFAULT_CONNECTION];
     for (const id of listed) {
       if (!isConnectionId(id))
         throw invalidOption(
@@ -123,6 +145,11 @@ export class ConnectionRegistry {
         );
     }
     return listed;
+  }
+
+  /** Lists nothing more, and waits for no list under way: the engine stops. */
+  close(reason: Error): void {
+    this.#deadlines.abort(reason);
   }
 
   forget(provider: string, id: string): void {

@@ -93,6 +93,13 @@ export class Endings {
     return (await this.#retry(route, claim, how)) ? { kind: "released" } : LOST;
   }
 
+  /** The same, to be claimed again after a time. */
+  async putOff(route: Route, claim: Claim, delayMs: number): Promise<void> {
+    const { attempt, begun, lags } = claim;
+    const due = this.#options.clock.now() + delayMs;
+    await this.#retry(route, claim, { due, attempts: attempt - 1, lags, begun });
+  }
+
   /** Whether all attempts were begun and none came to an end: the work ends its process, and would do so for ever. */
   isWornOut(claim: Claim): boolean {
     return claim.attempt > this.#options.limits.retry.attempts;

@@ -15,6 +15,7 @@ import type { Hooks } from "./hooks.ts";
 import { isPromise, type MaybePromise } from "./maybe-promise.ts";
 import type { AnyResource } from "./resource.ts";
 import { asError } from "./retry.ts";
+import type { Semaphore } from "./semaphore.ts";
 import type { LaneKind } from "./store.ts";
 import { objectEvidence, type Evidence } from "./verdict.ts";
 
@@ -23,6 +24,8 @@ export interface FetcherOptions {
   readonly clock: Clock;
   readonly hooks: Hooks;
   readonly deadlines: Deadlines;
+  /** Bounds the calls under way, over all routes and whoever asks. */
+  readonly slots: Semaphore;
   /** Limit for one call of `fetch` or `fetchMany`, waiting for the rate budget included. Milliseconds. */
   readonly fetchTimeoutMs: number;
 }
@@ -36,6 +39,8 @@ interface Asked {
   readonly what: () => string;
   /** Statuses that mean "it does not exist". */
   readonly gone: readonly number[];
+  /** Hears that it has its slot and is asked. */
+  readonly onRequest: () => void;
 }
 
 export type FetchResult = Evidence | { readonly kind: "error"; readonly error: Error };
@@ -48,10 +53,18 @@ export class Fetcher {
   }
 
   // Chains of `then`, here and in `#call`: an async function takes some 900 bytes for each object that comes by.
-  /** Reads one object. Never rejects: a failure is a result. */
-  one(resource: AnyResource, ref: ObjectRef, lane: LaneKind): Promise<FetchResult> {
+  /**
+   * Reads one object. Never rejects: a failure is a result.
+   * @param onRequest hears of each call that is made, once it has its slot
+   */
+  one(
+    resource: AnyResource,
+    ref: ObjectRef,
+    lane: LaneKind,
+    onRequest: () => void = () => {},
+  ): Promise<FetchResult> {
     return this.#call(
-      { scope: ref, lane, objects: 1, what: () => describeRef(ref), gone: resource.gone },
+      { scope: ref, lane, objects: 1, what: () => describeRef(ref), gone: resource.gone, onRequest },
       (context) => resource.fetch(ref.id, context),
     ).then((raw) => resultOf(resource, raw, ref), failed);
   }
@@ -65,14 +78,15 @@ export class Fetcher {
     scope: Scope,
     ids: readonly string[],
     lane: LaneKind,
+    onRequest: () => void = () => {},
   ): Promise<FetchResult[]> {
     const { fetchMany } = resource;
-    const single = (id: string) => this.one(resource, { ...scope, id }, lane);
+    const single = (id: string) => this.one(resource, { ...scope, id }, lane, onRequest);
     if (fetchMany === undefined || ids.length === 1) return Promise.all(ids.map(single));
     const found = new Map<string, Evidence>();
     try {
       const rows = await this.#call(
-        { scope, lane, objects: ids.length, what: () => `${ids.length} objects`, gone: [] },
+        { scope, lane, objects: ids.length, what: () => `${ids.length} objects`, gone: [], onRequest },
         (context) => fetchMany([...ids], context),
       );
       if (!Array.isArray(rows))
@@ -91,8 +105,15 @@ export class Fetcher {
   }
 
   #call<T>(asked: Asked, call: (context: Context) => Promise<T>): Promise<T | undefined> {
+    const { slots } = this.#options;
+    return slots.tryAcquire() ? this.#ask(asked, call) : slots.acquire().then(() => this.#ask(asked, call));
+  }
+
+  /** With a slot, which it gives back. */
+  #ask<T>(asked: Asked, call: (context: Context) => Promise<T>): Promise<T | undefined> {
     const { scope, lane, objects, what, gone } = asked;
-    const { apis, clock, deadlines, fetchTimeoutMs, hooks } = this.#options;
+    const { apis, clock, deadlines, fetchTimeoutMs, hooks, slots } = this.#options;
+    asked.onRequest();
     const { provider, connection, resource } = scope;
     const isHeard = hooks.has("fetch");
     const startedAt = isHeard ? clock.monotonic() : 0;
@@ -112,10 +133,12 @@ export class Fetcher {
     );
     return Promise.resolve(answer).then(
       (value) => {
+        slots.release();
         tell();
         return value;
       },
       (thrown: unknown) => {
+        slots.release();
         const isGone = thrown instanceof HttpError && gone.includes(thrown.status);
         const error = isGone ? undefined : asError(thrown);
         tell(error);

@@ -188,15 +188,16 @@ async function resultOf(
   context: HandlingContext,
   commits: CommitOnce,
 ): Promise<HandlingResult> {
-  // The others of its batch were committed and this one was not among the live ones.
-  if (commits.committed.size > 0)
+  if (commits.lost.has(task))
     return {
       ok: false,
       error: new TrueupError("LEASE_LOST", `${describeRef(task.claim.ref)} is leased by another`),
     };
-  if (thrown === undefined) return { ok: true, settled: false };
+  // A change's own commit has used up the one that its batch has, so that nothing was written for the others.
+  const leftOut = commits.committed.size > 0;
+  if (thrown === undefined && !leftOut) return { ok: true, settled: false };
   // One bad change must not fail the batch's others: each is tried alone, and shows its own error.
-  if (batchSize === 1 || isAbort(thrown)) return { ok: false, error: thrown };
+  if (thrown !== undefined && (batchSize === 1 || isAbort(thrown))) return { ok: false, error: thrown };
   const alone = await runBatch([task], handler, timeoutMs, context);
   return alone.get(task) as HandlingResult;
 }

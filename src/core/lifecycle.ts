@@ -8,7 +8,6 @@ import { sleep } from "./clock.ts";
 import type { ConnectionRegistry } from "./connections.ts";
 import { stopped } from "./errors.ts";
 import type { Scope } from "./event.ts";
-import { runHintedPass } from "./hinted-pass.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { Scheduler, type Schedule, type ScheduledRun } from "./scheduler.ts";
 import type { PassMode } from "./pass.ts";
@@ -224,7 +223,8 @@ export class Lifecycle {
 
   #makeWorker(shift: Shift): Worker {
     const { apis, clock, hooks, limits, routes, store } = this.#options;
-    const { endings, fetchSlots, runner, session } = shift;
+    const { endings, fetchSlots, hintedPasses, runner, session } = shift;
+    const signal = AbortSignal.any([this.#stop.signal, shift.ended.signal]);
     return new Worker({
       routes: routes.handled(),
       store,
@@ -236,8 +236,7 @@ export class Lifecycle {
       clock,
       hooks,
       limits,
-      runPass: (route, claim) =>
-        runHintedPass(shift, route, claim, AbortSignal.any([this.#stop.signal, shift.ended.signal])),
+      runPass: (route, claim) => hintedPasses.run(route, claim, signal),
       onLost: (error) => shift.lost(error),
     });
   }
@@ -270,7 +269,7 @@ export class Lifecycle {
   }
 
   async #shutDown(timeoutMs: number): Promise<void> {
-    const { apis, clock, hooks, sources, store } = this.#options;
+    const { apis, clock, connections, hooks, sources, store } = this.#options;
     const reason = stopped();
     this.#stop.abort(reason);
     this.#housekeeping.stop();
@@ -284,6 +283,7 @@ export class Lifecycle {
     // A source that does not heed its signal must not keep the process: after the deadline nobody waits for it.
     await Promise.race([sources.stop(reason), deadline]);
     await Promise.all([this.#scheduler?.stop(reason), this.#endWork()]);
+    connections.close(reason);
     // Calls of `reconcile`, `verify` and `tick` leave by themselves: their signal has aborted.
     await this.#shifts.allLeft();
     await Promise.race([this.#options.onStopped(), deadline]);

@@ -61,7 +61,7 @@ export interface EngineOptions<
   readonly maxEventDataBytes?: number | undefined;
   /** How long a commit callback may take, in milliseconds. @default 5_000 */
   readonly commitTimeoutMs?: number | undefined;
-  /** How long one call of `fetch`, `fetchMany` or `list` may take, in milliseconds. @default 120_000 */
+  /** How long one call of `fetch`, `fetchMany`, `list` or `connections.list` may take, in milliseconds. @default 120_000 */
   readonly fetchTimeoutMs?: number | undefined;
   /** How often an idle worker looks for work that another process brought, in milliseconds. @default 1_000 */
   readonly pollMs?: number | undefined;

@@ -278,6 +278,7 @@ export class PassRun {
       remembers: this.#pass.mode === "full",
       indexOnly: state.handle === "none",
       checkpoint: () => this.#checkpoint.text(next()),
+      before: () => this.#checkpoint.text(state),
     };
   }
 

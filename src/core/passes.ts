@@ -4,6 +4,7 @@
  * @module
  */
 
+import { abortable } from "./abortable.ts";
 import type { ReconcileOptions, VerifyOptions } from "./calls.ts";
 import type { Clock } from "./clock.ts";
 import { type ConnectionRegistry, DEFAULT_CONNECTION } from "./connections.ts";
@@ -46,18 +47,28 @@ export class Passes {
     if (since !== undefined && Number.isNaN(since.getTime()))
       throw invalidOption("`since` must be a valid Date");
     if (handle !== "none") requireHandler(route);
-    const reports = await this.#overConnections(route, options, (shift, scope, signal) =>
-      shift.reconciler.reconcile(route, scope, { mode, handle, pageSize, since, signal, onProgress }),
+    const { clock } = this.#options;
+    const reports = await this.#overConnections(
+      route,
+      options,
+      (shift, scope, signal) =>
+        shift.reconciler.reconcile(route, scope, { mode, handle, pageSize, since, signal, onProgress }),
+      () => ({ ...mergeReports(route, mode, [], clock), complete: false }),
     );
     return options.connection === ALL_CONNECTIONS
-      ? mergeReports(route, mode, reports, this.#options.clock)
+      ? mergeReports(route, mode, reports, clock)
       : (reports[0] as ReconcileReport);
   }
 
   async verify(route: Route, options: VerifyOptions): Promise<DriftReport> {
     requireMode(route, "full");
-    const reports = await this.#overConnections(route, options, (shift, scope, signal) =>
-      shift.verifier.verify(route, scope, signal),
+    const reports = await this.#overConnections(
+      route,
+      options,
+      (shift, scope, signal) => shift.verifier.verify(route, scope, signal),
+      (reason) => {
+        throw reason;
+      },
     );
     return options.connection === ALL_CONNECTIONS
       ? mergeDrift(route, reports, this.#options.clock)
@@ -83,18 +94,25 @@ export class Passes {
     return { provider, connection: listed[0] ?? DEFAULT_CONNECTION, resource: route.resourceName };
   }
 
-  /** Runs over the connections that are meant, a few at once and all to their end; then throws what went wrong first. */
+  /**
+   * Runs over the connections that are meant, a few at once and all to their end; then throws what went wrong first.
+   * @param early what is reported where the signal aborts before it is known which connections these are
+   */
   async #overConnections<Report>(
     route: Route,
     options: VerifyOptions,
     run: (shift: Shift, scope: Scope, signal: AbortSignal) => Promise<Report>,
+    early: (reason: Error) => Report,
   ): Promise<Report[]> {
     const { lifecycle, redactor } = this.#options;
     await lifecycle.ready();
-    const scopes = await this.#scopesOf(route, options.connection);
     const permits = new Semaphore(CONNECTIONS_AT_ONCE);
-    const settled = await this.#bounded(options, (signal) =>
-      lifecycle.inShift((shift) => {
+    const settled = await this.#bounded(options, async (signal) => {
+      const scopes = await this.#scopesOf(route, options.connection, signal).catch((thrown: unknown) => {
+        if (!signal.aborted || thrown !== signal.reason) throw thrown;
+      });
+      if (scopes === undefined) return Promise.allSettled([early(signal.reason as Error)]);
+      return lifecycle.inShift((shift) => {
         const both = AbortSignal.any([signal, shift.ended.signal]);
         const one = async (scope: Scope) => {
           await permits.acquire();
@@ -107,18 +125,20 @@ export class Passes {
           }
         };
         return Promise.allSettled(scopes.map(one));
-      }),
-    );
+      });
+    });
     return settled.map((outcome) => {
       if (outcome.status === "rejected") throw outcome.reason;
       return outcome.value;
     });
   }
 
-  async #scopesOf(route: Route, connection: string | undefined): Promise<Scope[]> {
+  /** @param signal ends the waiting for the user's list */
+  async #scopesOf(route: Route, connection: string | undefined, signal: AbortSignal): Promise<Scope[]> {
+    if (connection === undefined) return [await abortable(this.scopeOf(route, connection), signal)];
     if (connection !== ALL_CONNECTIONS) return [await this.scopeOf(route, connection)];
     const { name } = route.provider;
-    const connections = await this.#options.lifecycle.connectionsOf(name);
+    const connections = await abortable(this.#options.lifecycle.connectionsOf(name), signal);
     return connections.map((id) => ({ provider: name, connection: id, resource: route.resourceName }));
   }
 

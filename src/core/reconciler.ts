@@ -44,8 +44,9 @@ export class Reconciler {
   }
 
   /**
-   * The same for what an event announced. A pass that goes on where an earlier one stopped may have read its first pages
-   * before the event, and is then followed by one that begins after it (I2).
+   * The same for what an event announced, and without waiting for another holder, which can take hours: `BUSY`. A pass that
+   * goes on where an earlier one stopped may have read its first pages before the event, and is then followed by one that
+   * begins after it (I2).
    *
    * @param mark the store's counter at the event
    */
@@ -54,12 +55,16 @@ export class Reconciler {
     scope: Scope,
     request: PassRequest,
     mark: number,
-  ): Promise<ReconcileReport> {
+  ): Promise<ReconcileReport | typeof BUSY> {
+    const { locks } = this.#options;
     for (;;) {
       let startMark = -Infinity;
-      const onBegun = (begunAt: number) => (startMark = begunAt);
-      const report = await this.reconcile(route, scope, { ...request, onBegun });
-      if (!report.complete || !report.resumed || startMark >= mark) return report;
+      const heard = { ...request, onBegun: (begunAt: number) => (startMark = begunAt) };
+      const pass = this.#passOf(route, scope, heard);
+      const report = await this.#told(pass, route, heard, () =>
+        locks.tryRun(passLock(scope), request.signal, pass.run),
+      );
+      if (report === BUSY || !report.complete || !report.resumed || startMark >= mark) return report;
     }
   }
 

@@ -34,8 +34,10 @@ export interface RepairContext {
   readonly remembers: boolean;
   /** Whether the index learns and no handler runs. */
   readonly indexOnly: boolean;
-  /** The checkpoint as of now. */
+  /** The checkpoint as of now: behind the page. */
   readonly checkpoint: () => string;
+  /** The same before it. */
+  readonly before: () => string;
 }
 
 /** A row that is not what the index says. */
@@ -119,15 +121,23 @@ export async function repairPage(
     page.mark,
     compared.map((entry) => entry.row.id),
     [...new Set([...differing.keys(), ...announced])],
+    all ? context.before() : context.checkpoint(),
   );
+  const settled = takeOn(context, claims, differing, all);
   if (all) {
-    const dealtWith = new Set([...busy, ...claims.map((claim) => claim.ref.id)]);
-    await force(
-      context,
-      [...differing.keys()].filter((id) => !dealtWith.has(id)),
-    );
+    try {
+      const dealtWith = new Set([...busy, ...claims.map((claim) => claim.ref.id)]);
+      await force(
+        context,
+        [...differing.keys()].filter((id) => !dealtWith.has(id)),
+      );
+      await record(context, page.mark, [], []); // only now: a crash before it reads the page again (I6)
+    } catch (thrown) {
+      await settled;
+      throw thrown;
+    }
   }
-  return { differing: differing.size, settled: takeOn(context, claims, differing, all) };
+  return { differing: differing.size, settled };
 }
 
 /** What the normal road has, which would hand over only what differs. What is dead stays dead. */
@@ -184,6 +194,7 @@ export function record(
   mark: number,
   seen: readonly string[],
   differing: readonly string[],
+  checkpoint = context.checkpoint(),
 ): Promise<Claim[]> {
   const { lock, pass, remembers, scope, session } = context;
   return session.recordPage({
@@ -194,7 +205,7 @@ export function record(
     seen: remembers ? seen : [],
     differing,
     lease: true,
-    checkpoint: context.checkpoint(),
+    checkpoint,
   });
 }
 

@@ -148,6 +148,7 @@ export class Scheduler {
       try {
         connections = await connectionsOf(provider.name);
       } catch (thrown) {
+        if (this.#stopped.signal.aborted) return;
         // Its passes go on as they were known, and those of other providers are not its business.
         complete = false;
         hooks.emit("error", {

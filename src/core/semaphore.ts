@@ -5,18 +5,31 @@
  */
 
 export class Semaphore {
+  readonly #permits: number;
   readonly #waiting: (() => void)[] = [];
   #free: number;
-  /** Hears when a permit is free again that nobody waited for. */
+  /** Whether the last permit that was given back went to who waits. */
+  #servedWaiting = false;
+  #offering = false;
+  /**
+   * Hears when a permit is free. While others wait, it has every second one: of two that work for the same end, one
+   * waiting here for a thousand permits and the other taking what it sees, neither starves.
+   */
   onFree: () => void = () => {};
 
   constructor(permits: number) {
+    this.#permits = permits;
     this.#free = permits;
   }
 
-  /** Permits that could be taken now; none while somebody waits. */
+  /** Permits that could be taken now; none while somebody waits, but for one that {@link onFree} is offered. */
   get free(): number {
-    return this.#waiting.length > 0 ? 0 : this.#free;
+    return this.#waiting.length > 0 && !this.#offering ? 0 : this.#free;
+  }
+
+  /** Permits that who takes them in {@link onFree} can reckon with: half of all while others wait. */
+  get expected(): number {
+    return this.#waiting.length > 0 ? Math.ceil(this.#permits / 2) : this.#free;
   }
 
   /** Takes a permit if there is one. */
@@ -33,12 +46,23 @@ export class Semaphore {
   }
 
   release(): void {
-    const next = this.#waiting.shift();
-    if (next !== undefined) {
-      next();
+    this.#free += 1;
+    if (this.#waiting.length === 0) {
+      this.onFree();
       return;
     }
-    this.#free += 1;
+    if (this.#servedWaiting && this.#isTakenInTurn()) return;
+    this.#free -= 1;
+    this.#servedWaiting = true;
+    this.#waiting.shift()?.();
+  }
+
+  /** Offers the permit that is free to who does not wait. */
+  #isTakenInTurn(): boolean {
+    this.#servedWaiting = false;
+    this.#offering = true;
     this.onFree();
+    this.#offering = false;
+    return this.#free === 0;
   }
 }

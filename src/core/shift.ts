@@ -10,8 +10,9 @@ import { Deadlines } from "./deadline.ts";
 import { Endings, type EndingsOptions } from "./ending.ts";
 import { TrueupError } from "./errors.ts";
 import { Fetcher } from "./fetcher.ts";
+import { HintedPasses } from "./hinted-pass.ts";
 import { Reconciler } from "./reconciler.ts";
-import { asError } from "./retry.ts";
+import { asError, codeOf } from "./retry.ts";
 import { ScopeLocks } from "./scope-lock.ts";
 import { Semaphore } from "./semaphore.ts";
 import { createSettle } from "./settler.ts";
@@ -33,6 +34,7 @@ export class Shift {
   readonly endings: Endings;
   readonly runner: TaskRunner;
   readonly reconciler: Reconciler;
+  readonly hintedPasses: HintedPasses;
   readonly verifier: Verifier;
   readonly fetchSlots: Semaphore;
   readonly deadlines: Deadlines;
@@ -43,6 +45,9 @@ export class Shift {
   readonly #options: ShiftOptions;
   #over = false;
   #cancelBeat = () => {};
+  /** Whether the store failed, and nobody was told that it answers again; and whether it did since the last heartbeat. */
+  #failing = { told: false, lately: false };
+  #unhear = () => {};
 
   private constructor(options: ShiftOptions, session: WorkSession<unknown>) {
     const { clock, hooks, limits, store } = options;
@@ -53,6 +58,7 @@ export class Shift {
     const fetcher = new Fetcher({
       ...options,
       deadlines: this.deadlines,
+      slots: this.fetchSlots,
       fetchTimeoutMs: limits.fetchTimeoutMs,
     });
     this.endings = new Endings({
@@ -65,12 +71,17 @@ export class Shift {
       fetcher,
       endings: this.endings,
       deadlines: this.deadlines,
-      fetchSlots: this.fetchSlots,
       guard: new ShrinkGuard(),
     });
     const locks = new ScopeLocks({ store, clock, ttlMs: limits.leaseMs });
     const parts = { ...options, session, fetcher, runner: this.runner, locks, deadlines: this.deadlines };
     this.reconciler = new Reconciler(parts);
+    this.hintedPasses = new HintedPasses({
+      clock,
+      endings: this.endings,
+      reconciler: this.reconciler,
+      concurrency: limits.concurrency,
+    });
     this.verifier = new Verifier(parts);
   }
 
@@ -78,6 +89,9 @@ export class Shift {
   static async begin(options: ShiftOptions, signal: AbortSignal): Promise<Shift> {
     const session = await options.store.work({ leaseMs: options.limits.leaseMs, signal });
     const shift = new Shift(options, session);
+    shift.#unhear = options.hooks.on("error", ({ error }) => {
+      if (codeOf(error) === "STORE_FAILED") shift.#failing = { told: true, lately: true };
+    });
     shift.#beatLater();
     return shift;
   }
@@ -96,6 +110,7 @@ export class Shift {
   async end(): Promise<void> {
     this.#over = true;
     this.#cancelBeat();
+    this.#unhear();
     try {
       await this.session.release();
     } catch (thrown) {
@@ -117,11 +132,20 @@ export class Shift {
         this.lost(new TrueupError("STORE_LOST", "another process took over this store"));
         return;
       }
+      this.#answered();
     } catch (thrown) {
       if (this.#over) return;
       this.#options.hooks.emit("error", { error: asError(thrown), during: "the heartbeat" });
     }
     if (!this.ended.signal.aborted) this.#beatLater();
+  }
+
+  /** Who read that the store failed reads that it does no more, once it has gone well from one heartbeat to the next. */
+  #answered(): void {
+    const { lately, told } = this.#failing;
+    this.#failing = { told: told && lately, lately: false };
+    if (!told || lately) return;
+    this.#options.hooks.emit("warning", { code: "STORE_ANSWERS", message: "the store answers again" });
   }
 
   /** Another process works now: this one must write nothing more. */

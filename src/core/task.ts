@@ -19,7 +19,6 @@ import type { Pauses } from "./pauses.ts";
 import type { Redactor } from "./redactor.ts";
 import type { Route } from "./registry.ts";
 import { asError } from "./retry.ts";
-import type { Semaphore } from "./semaphore.ts";
 import type { ShrinkGuard } from "./shrink-guard.ts";
 import type { Claim, Store, WorkSession } from "./store.ts";
 import { judge, type Evidence, type Verdict } from "./verdict.ts";
@@ -30,8 +29,6 @@ export interface TaskRunnerOptions {
   readonly endings: Endings;
   readonly fetcher: Fetcher;
   readonly deadlines: Deadlines;
-  /** Bounds the fetches under way, over all routes. */
-  readonly fetchSlots: Semaphore;
   readonly pauses: Pauses;
   readonly guard: ShrinkGuard;
   readonly redactor: Redactor;
@@ -50,26 +47,17 @@ export class TaskRunner {
 
   /** Fetches the objects of claims (all of one scope, at most a batch) and takes each on its way. */
   async fetch(route: Route, claims: readonly Claim[]): Promise<TaskResult[]> {
-    const { clock, endings, fetchSlots, fetcher } = this.#options;
+    const { clock, endings, fetcher } = this.#options;
     const [first] = claims;
     if (first === undefined) return [];
     if (claims.some((claim) => endings.isWornOut(claim))) return this.#withoutWornOut(route, claims);
-    if (!fetchSlots.tryAcquire()) await fetchSlots.acquire();
-    const requestedAt = clock.now();
-    let results: FetchResult[];
-    try {
-      results =
-        claims.length === 1
-          ? [await fetcher.one(route.resource, first.ref, first.lane)]
-          : await fetcher.many(
-              route.resource,
-              first.ref,
-              claims.map((claim) => claim.ref.id),
-              first.lane,
-            );
-    } finally {
-      fetchSlots.release();
-    }
+    let requestedAt = clock.now();
+    const onRequest = () => void (requestedAt = clock.now());
+    const ids = claims.map((claim) => claim.ref.id);
+    const results =
+      ids.length === 1
+        ? [await fetcher.one(route.resource, first.ref, first.lane, onRequest)]
+        : await fetcher.many(route.resource, first.ref, ids, first.lane, onRequest);
     const arrived = (claim: Claim, i: number) =>
       this.#arrived(route, claim, results[i] as FetchResult, requestedAt);
     return claims.length === 1 ? [await arrived(first, 0)] : Promise.all(claims.map(arrived));

@@ -17,7 +17,7 @@ import { asError } from "./retry.ts";
 import type { Lock } from "./store.ts";
 import { sameContent } from "./verdict.ts";
 
-/** Candidates for `extra` that are fetched together. */
+/** Rows that are looked at together, and candidates for `extra` that are fetched together. */
 const STEP = 100;
 
 interface Drift {
@@ -94,7 +94,7 @@ export class Verifier {
     for await (const page of pages) {
       signal.throwIfAborted();
       unreadable ??= page.unreadable[0];
-      await this.#page(route, scope, page, drift);
+      await this.#page(route, scope, page, drift, signal);
       const seen = page.rows.map((row) => row.id);
       await session.recordPage({
         scope,
@@ -119,14 +119,24 @@ export class Verifier {
     return drift;
   }
 
-  async #page(route: Route, scope: Scope, page: ListedPage, drift: Drift): Promise<void> {
+  async #page(
+    route: Route,
+    scope: Scope,
+    page: ListedPage,
+    drift: Drift,
+    signal: AbortSignal,
+  ): Promise<void> {
     drift.listed += page.rows.length;
     const compared = await comparePage(this.#options.store, route, scope, page);
-    const kinds = await Promise.all(compared.map((entry) => this.#kindOf(route, scope, entry)));
-    for (const [i, kind] of kinds.entries()) {
-      if (kind === undefined) continue;
-      drift[kind] += 1;
-      if (kind !== "pending") sample(drift, (compared[i] as DifferingRow).row.id, kind);
+    for (let from = 0; from < compared.length; from += STEP) {
+      signal.throwIfAborted();
+      const step = compared.slice(from, from + STEP);
+      const kinds = await Promise.all(step.map((entry) => this.#kindOf(route, scope, entry)));
+      for (const [i, kind] of kinds.entries()) {
+        if (kind === undefined) continue;
+        drift[kind] += 1;
+        if (kind !== "pending") sample(drift, (step[i] as DifferingRow).row.id, kind);
+      }
     }
   }
 

@@ -58,7 +58,7 @@ export class Worker {
   }
 
   start(): void {
-    // Passes fetch under the same slots: what waits for one here is not told of their end otherwise.
+    // Passes fetch under the same slots: what waits for one here is not told of their end otherwise, nor has its turn.
     this.#options.fetchSlots.onFree = () => {
       this.#launch();
       this.#wakeUp?.();
@@ -155,7 +155,7 @@ export class Worker {
     const now = clock.monotonic();
     const spare = this.#lanes.reduce((sum, lane) => sum + lane.spare(now), 0);
     const taken = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
-    return Math.max(fetchSlots.free - taken, spare);
+    return Math.max(fetchSlots.expected - taken, spare);
   }
 
   async #claim(lane: Lane, slots: number): Promise<void> {

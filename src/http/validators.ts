@@ -102,6 +102,12 @@ export function asksForItself(headers: Headers): boolean {
 const SETTLED_MS = 60_000;
 
 /**
+ * An ETag as RFC 9110 §8.8.3 has it, in ASCII, and no longer than any server's limit for a request. What is none proves
+ * nothing, and `*`, sent back, would match whatever the object has become.
+ */
+const ETAG = /^(?:W\/)?"[\x21\x23-\x7e]{0,1000}"$/;
+
+/**
  * What a later request asks by. An ETag where there is one; else `Last-Modified`, and that only where the server's own
  * `Date` is well behind it, because an object that changes twice in one second has one date for two states.
  * None where the server forbids keeping its answer, or says that it depends on more than the request.
@@ -110,7 +116,7 @@ function conditionOf(headers: Headers): Headers | undefined {
   if (/(?:^|[\s,])no-store(?:$|[\s,;])/i.test(headers["cache-control"] ?? "")) return undefined;
   if (headers["vary"]?.trim() === "*") return undefined;
   const etag = headers["etag"];
-  if (etag !== undefined && etag !== "") return { "if-none-match": etag };
+  if (etag !== undefined && ETAG.test(etag)) return { "if-none-match": etag };
   const modified = headers["last-modified"];
   const sentAt = serverDate(headers);
   if (modified === undefined || sentAt === undefined) return undefined;

@@ -1,8 +1,9 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { Deadlines } from "../../src/core/deadline.ts";
 import { HttpError, RateLimitError, SchemaError, TrueupError } from "../../src/core/errors.ts";
 import { Fetcher, type FetchResult, validate } from "../../src/core/fetcher.ts";
+import { Semaphore } from "../../src/core/semaphore.ts";
 import { TestClock } from "../../src/testing/test-clock.ts";
 import { type Contact, fakeApis, gate, recording, refOf, rejection, resourceOf, scope } from "./fakes.ts";
 
@@ -10,7 +11,10 @@ function setup() {
   const clock = new TestClock();
   const apis = fakeApis();
   const { hooks, told } = recording();
-  const fetcher = new Fetcher({ apis, clock, hooks, deadlines: new Deadlines(clock), fetchTimeoutMs: 1_000 });
+  const slots = new Semaphore(4);
+  const deadlines = new Deadlines(clock);
+  const fetcher = new Fetcher({ apis, clock, hooks, deadlines, slots, fetchTimeoutMs: 1_000 });
+  onTestFinished(() => expect(slots.free).toBe(4));
   return { apis, clock, fetcher, told };
 }
 

@@ -196,6 +196,22 @@ describe("a batch's commit", () => {
     expect(b).toMatchObject({ ok: false, error: { code: "LEASE_LOST" } });
   });
 
+  test.each(["ends", "goes on to the next"])(
+    "should settle one change alone where that one's own is called and the handler %s: the others are tried singly (I2)",
+    async (then) => {
+      const { batch, commits, late } = handlingSetup();
+      const batches: string[][] = [];
+      const handling = batch(async (changes) => {
+        batches.push(idsOf(changes));
+        for (const change of then === "ends" ? changes.slice(0, 1) : changes) await change.commit(() => {});
+      });
+      expect(await runAll(handling, ["1", "2", "3"])).toEqual([settled, settled, settled]);
+      expect(batches).toEqual([["1", "2", "3"], ["2"], ["3"]]);
+      expect(commits).toEqual([["1"], ["2"], ["3"]]);
+      expect(late.map((line) => line.replace(/:.*/, ""))).toEqual(then === "ends" ? [] : ["1"]);
+    },
+  );
+
   test("should be tried singly when its writes fail, each in a commit of its own", async () => {
     const { batch, commits } = handlingSetup();
     const handling = batch((_, given) =>

@@ -57,4 +57,31 @@ describe("a semaphore", () => {
     await Promise.all(Array.from({ length: 30 }, (_, i) => worker(i)));
     expect([most, inside, semaphore.free]).toEqual([3, 0, 3]);
   });
+
+  test("should give every second one to who does not wait, where that one takes it", async () => {
+    const semaphore = new Semaphore(2);
+    const order: string[] = [];
+    let wanted = 2;
+    semaphore.onFree = () => {
+      if (wanted === 0 || !semaphore.tryAcquire()) return;
+      wanted -= 1;
+      order.push("taken");
+    };
+    await Promise.all([semaphore.acquire(), semaphore.acquire()]);
+    expect([semaphore.free, semaphore.expected]).toEqual([0, 0]);
+    const waiting = ["a", "b", "c", "d"].map(async (name) => {
+      await semaphore.acquire();
+      order.push(name);
+    });
+    expect([semaphore.free, semaphore.expected]).toEqual([0, 1]);
+    for (let i = 0; i < 6; i += 1) {
+      semaphore.release();
+      await turn();
+    }
+    await Promise.all(waiting);
+    expect(order).toEqual(["a", "taken", "b", "taken", "c", "d"]);
+    semaphore.release();
+    semaphore.release();
+    expect(semaphore.free).toBe(2);
+  });
 });

@@ -424,6 +424,20 @@ describe("batch handlers", () => {
     ]);
   });
 
+  it("commit by one change's own commit for that one only, and for each once (I2, I3)", async () => {
+    const { deliver, engine, lines, sizes } = batchNotes(async ([change]) =>
+      change!.commit((tx) => insert(tx, change!.ref.id)),
+    );
+    const lost = recorded(engine, "change.lost");
+    const failed = recorded(engine, "change.failed");
+    await deliver("a", "n1", "n2", "n3");
+    await engine.start();
+    expect((await engine.drain()).idle).toBe(true);
+    expect(lines()).toEqual(["n1", "n2", "n3"]);
+    expect(sizes).toEqual([3, 1, 1]);
+    expect([lost, failed]).toEqual([[], []]);
+  });
+
   it("fail one change by name, and the others go on", async () => {
     let failed = 0;
     const { deliver, engine, lines, sizes } = batchNotes(async (changes, batch) => {

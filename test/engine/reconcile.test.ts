@@ -419,6 +419,51 @@ describe("whom a pass tells", () => {
     expect((await engine.deadLetters.list()).items).toHaveLength(1);
   });
 
+  it("`all`: also what changed while its page was under way, and could not be marked then (I2, I6)", async () => {
+    const store = sqliteStore({ path: join(temporaryDirectory(), "sync.db") });
+    const { append, lookup } = { append: store.append.bind(store), lookup: store.lookup.bind(store) };
+    const { deliver, engine, seen } = notesEngine({ world: filledWorld(3), engine: { store } });
+    await engine.reconcile("notes.note", { mode: "full" });
+    seen.length = 0;
+    store.lookup = async (scope, ids) => {
+      const found = await lookup(scope, ids);
+      store.lookup = lookup;
+      await deliver({ resource: "note", objectId: "n001" });
+      return found;
+    };
+    let gone = false;
+    const work = store.work.bind(store);
+    store.work = async (options) => {
+      const session = await work(options);
+      const recordPage = session.recordPage.bind(session);
+      session.recordPage = async (page) => {
+        if (gone) throw new TrueupError("STORE_FAILED", "as after a crash, nothing more is recorded");
+        return recordPage(page);
+      };
+      return session;
+    };
+    store.append = async (entries) => {
+      if (entries[0]?.force !== true) return append(entries);
+      store.append = append;
+      gone = true;
+      throw new TrueupError("STORE_FAILED", "the disk is gone for a moment");
+    };
+    await expect(engine.reconcile("notes.note", { mode: "full", handle: "all" })).rejects.toMatchObject({
+      code: "STORE_FAILED",
+    });
+    expect(seen.map(({ ref }) => ref.id).toSorted()).toEqual(["n000", "n002"]);
+    expect((await engine.status()).routes).toMatchObject([{ leased: 0 }]);
+    gone = false;
+    expect(await engine.reconcile("notes.note", { mode: "full", handle: "all" })).toMatchObject({
+      complete: true,
+      resumed: true,
+      listed: 3,
+    });
+    await engine.start();
+    await engine.drain();
+    expect(seen.map(({ ref }) => ref.id)).toContain("n001");
+  });
+
   it.each([
     { interrupted: "changed", asked: "all", resumed: false, handled: 4 },
     { interrupted: "all", asked: "changed", resumed: true, handled: 4 },

@@ -75,6 +75,25 @@ describe("a store that fails for a while", () => {
     expect(copy.size).toBe(1);
   });
 
+  it("for however long, and is told once to answer again, when it does", async () => {
+    const { deliver, engine, errors, failing, pass, world } = brittleNotes();
+    const warned = recorded(engine, "warning");
+    world.put("n1", "text");
+    await engine.start();
+    failing.add("settle");
+    await deliver(event("n1"));
+    await pass(60_000);
+    expect([errors.length > 3, warned]).toEqual([true, []]);
+    failing.clear();
+    await pass(60_000);
+    expect(warned).toMatchObject([{ code: "STORE_ANSWERS", message: "the store answers again" }]);
+    failing.add("heartbeat");
+    await pass(15_000);
+    failing.clear();
+    await pass(60_000);
+    expect(warned).toHaveLength(2);
+  });
+
   it("while settling: what is done is not done again", async () => {
     const { copy, deliver, engine, errors, failing, pass, seen, world } = brittleNotes();
     world.put("n1", "text");

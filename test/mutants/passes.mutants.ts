@@ -169,6 +169,12 @@ export const mutants: readonly Mutant[] = [
       "I2",
     ],
     [
+      "what is to be handled again is forgotten in a crash",
+      `    all ? context.before() : context.checkpoint(),`,
+      `    context.checkpoint(),`,
+      "I6",
+    ],
+    [
       "handling everything again revives the dead",
       `    .filter((id) => !dead.has(id))`,
       `    .filter((id) => id !== "")`,
@@ -338,9 +344,27 @@ export const mutants: readonly Mutant[] = [
         "I4",
       ],
       [
+        "an answer gives no slot back",
+        `      (value) => {\n        slots.release();`,
+        `      (value) => {`,
+        "I5",
+      ],
+      [
+        "a failure gives no slot back",
+        `      (thrown: unknown) => {\n        slots.release();`,
+        `      (thrown: unknown) => {`,
+        "I5",
+      ],
+      [
+        "a call waits for no slot",
+        `slots.acquire().then(() => this.#ask(asked, call))`,
+        `this.#ask(asked, call)`,
+        "I10",
+      ],
+      [
         "a batch's missing status means that its objects are gone",
-        `        { scope, lane, objects: ids.length, what: () => \`\${ids.length} objects\`, gone: [] },`,
-        `        { scope, lane, objects: ids.length, what: () => \`\${ids.length} objects\`, gone: resource.gone },`,
+        `        { scope, lane, objects: ids.length, what: () => \`\${ids.length} objects\`, gone: [], onRequest },`,
+        `        { scope, lane, objects: ids.length, what: () => \`\${ids.length} objects\`, gone: resource.gone, onRequest },`,
         "I7",
       ],
       [

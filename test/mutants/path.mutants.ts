@@ -73,12 +73,6 @@ export const mutants: readonly Mutant[] = [
         ``,
         "I10",
       ],
-      [
-        "the end of a fetch gives no slot back",
-        `    } finally {\n      fetchSlots.release();`,
-        `    } finally {\n      fetchSlots.free;`,
-        "I5",
-      ],
     ],
   ),
   ...guardsOf(
@@ -221,8 +215,8 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "who was not among the live ones of a commit is settled",
-        `  if (commits.committed.size > 0)`,
-        `  if (commits.committed.size < 0)`,
+        `  if (commits.lost.has(task))`,
+        `  if (commits.lost === undefined)`,
         "I3",
       ],
       [
@@ -233,8 +227,14 @@ export const mutants: readonly Mutant[] = [
       ],
       [
         "one bad change fails its batch",
-        `  if (batchSize === 1 || isAbort(thrown)) return { ok: false, error: thrown };`,
-        `  return { ok: false, error: thrown };`,
+        `  if (thrown !== undefined && (batchSize === 1 || isAbort(thrown))) return { ok: false, error: thrown };`,
+        `  if (thrown !== undefined) return { ok: false, error: thrown };`,
+        "I2",
+      ],
+      [
+        "one change's own commit settles its whole batch",
+        `  if (thrown === undefined && !leftOut) return { ok: true, settled: false };`,
+        `  if (thrown === undefined) return { ok: true, settled: leftOut };`,
         "I2",
       ],
       [
@@ -413,13 +413,31 @@ export const mutants: readonly Mutant[] = [
   ),
   ...guardsOf(
     "core/hinted-pass.ts",
+    ["engine/hinted-passes"],
+    [
+      [
+        "every connection's pass runs at once",
+        `if (!this.#permits.tryAcquire()) {`,
+        `if (claim === null) {`,
+        "I10",
+      ],
+      [
+        "a hint is settled by the pass of another",
+        `    if (report === BUSY) return false;`,
+        `    if (report === BUSY) return true;`,
+        "I2",
+      ],
+    ],
+  ),
+  ...guardsOf(
+    "core/hinted-pass.ts",
     ["engine/shift-guards", "engine/lifecycle"],
     [
-      ["a hint whose pass did not end is settled", `      if (!report.complete) throw stopped();`, ``, "I2"],
+      ["a hint whose pass did not end is settled", `    if (!report.complete) throw stopped();`, ``, "I2"],
       [
         "a hint is settled by what was listed before it",
-        `await reconciler.reconcileAfter(route, scope, request, generation);`,
-        `await reconciler.reconcileAfter(route, scope, request, 0);`,
+        `reconciler.reconcileAfter(route, scope, request, generation);`,
+        `reconciler.reconcileAfter(route, scope, request, 0);`,
         "I2",
       ],
     ],
