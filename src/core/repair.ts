@@ -13,7 +13,7 @@ import type { PassCounts, PassState } from "./pass.ts";
 import type { Route } from "./registry.ts";
 import type { AppendEntry, Claim, IndexEntry, Lock, Lookup, Store, WorkSession } from "./store.ts";
 import type { TaskRunner } from "./task.ts";
-import { compareRow, compareSummary, type RowComparison } from "./verdict.ts";
+import { compareRow, compareSummary, type RowComparison, versionsDiffer } from "./verdict.ts";
 
 /** What repairing a page of one pass needs. */
 export interface RepairContext {
@@ -45,7 +45,7 @@ export interface DifferingRow {
   readonly row: Row;
   readonly comparison: RowComparison;
   readonly index: IndexEntry | undefined;
-  /** Work on it waits, or it was touched since the page was requested: the normal road has it. */
+  /** Work on it waits, or more is known of it than when the page was requested: the normal road has it. */
   readonly busy: boolean;
 }
 
@@ -78,7 +78,8 @@ export async function comparePage(
 }
 
 export function isBusy(lookup: Lookup | undefined, mark: number): boolean {
-  return lookup !== undefined && (lookup.pending || lookup.touched > mark);
+  if (lookup === undefined) return false;
+  return lookup.pending || lookup.touched > mark || (lookup.index?.evidence ?? 0) > mark;
 }
 
 function compare(route: Route, lookup: Lookup | undefined, row: Row): RowComparison {
@@ -123,7 +124,7 @@ export async function repairPage(
     [...new Set([...differing.keys(), ...announced])],
     all ? context.before() : context.checkpoint(),
   );
-  const settled = takeOn(context, claims, differing, all);
+  const settled = takeOn(context, page.mark, claims, differing, all);
   if (all) {
     try {
       const dealtWith = new Set([...busy, ...claims.map((claim) => claim.ref.id)]);
@@ -209,8 +210,10 @@ export function record(
   });
 }
 
+/** @param mark the store's counter before the page was requested: a row is no evidence against what is newer */
 async function takeOn(
   context: RepairContext,
+  mark: number,
   claims: readonly Claim[],
   differing: ReadonlyMap<string, DifferingRow>,
   all: boolean,
@@ -222,7 +225,8 @@ async function takeOn(
     const entry = differing.get(leased.ref.id);
     // `begun` outlives this attempt, should it fail: then too the object is handed over, whatever it is.
     const claim = all ? { ...leased, forced: true, begun: true } : leased;
-    if (entry?.row.kind === "object" && (isCertain(entry) || isUnchanged(entry))) {
+    const newer = (claim.index?.evidence ?? 0) > mark;
+    if (!newer && entry?.row.kind === "object" && (isCertain(entry) || isUnchanged(entry))) {
       works.push(
         runner.row(route, claim, entry.row.evidence).then((result) => tally(context, result, entry)),
       );
@@ -286,15 +290,19 @@ async function tallyFetched(
   }
 }
 
-/** The fetched object is what the index says, so the row is another view of the same content: next time it compares. */
+/**
+ * The fetched object is what the index says, so the row is another view of the same content: next time it compares. Not
+ * where it has another version: then a slow replica has shown what was before, or what comes next.
+ */
 async function learnRow(
   context: RepairContext,
-  entry: DifferingRow,
+  { row }: DifferingRow,
   index: IndexEntry | null,
 ): Promise<void> {
-  if (index === null || entry.row.kind !== "object" || index.rowHash === entry.row.evidence.hash) return;
-  const { scope, store } = context;
-  await store.record(scope, [{ id: entry.row.id, index: { ...index, rowHash: entry.row.evidence.hash } }]);
+  if (index === null || row.kind !== "object" || index.rowHash === row.evidence.hash) return;
+  const { route, scope, store } = context;
+  if (versionsDiffer(route.resource, row.evidence.version, index.version)) return;
+  await store.record(scope, [{ id: row.id, index: { ...index, rowHash: row.evidence.hash } }]);
 }
 
 /** For `handle: "none"`: the index learns what the provider has, and nobody is told. */

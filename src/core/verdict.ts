@@ -194,9 +194,7 @@ function judgeObject(
     // An equal version is believed only where no event says that something happened: versions can lie.
     const quiet = claim.eventCount === 0;
     if (index.revision !== resource.revision) {
-      const adopts =
-        resource.onRevision === "adopt" && !versionsDiffer(resource, index.version, evidence.version);
-      if (quiet && adopts) return { kind: "unchanged", index: next };
+      if (quiet && adoptsRevision(resource, index, evidence)) return { kind: "unchanged", index: next };
     } else if (sameContent(index, evidence) || (quiet && trustedVersion(resource, index, evidence))) {
       return { kind: "unchanged", index: next };
     }
@@ -208,6 +206,19 @@ function judgeObject(
 export function sameContent(index: IndexEntry, evidence: Evidence & { kind: "object" }): boolean {
   const [own, other] = evidence.shape === "fetch" ? [index.hash, index.rowHash] : [index.rowHash, index.hash];
   return (own ?? other) === evidence.hash;
+}
+
+/**
+ * Whether what was handled under another revision is taken for the same in a new shape. Without versions nobody can tell
+ * that from a change; but of which nothing is known (a dead letter of it was discarded), the copy may hold anything.
+ */
+function adoptsRevision(
+  resource: AnyResource,
+  { hash, rowHash, version }: IndexEntry,
+  evidence: Evidence & { kind: "object" },
+): boolean {
+  if (version === null && hash === null && rowHash === null) return false;
+  return resource.onRevision === "adopt" && !versionsDiffer(resource, version, evidence.version);
 }
 
 /** The user said (`adopt`) that the copy holds this version, and nobody knows its content: the version is believed. */
@@ -231,8 +242,12 @@ function hashesAfter(
   return { hash: keep ? index.hash : null, rowHash: evidence.hash };
 }
 
-// By order, not by text: the same instant may come as a string here and as a Date there.
-function versionsDiffer(resource: AnyResource, a: EncodedVersion | null, b: EncodedVersion | null): boolean {
+/** By order, not by text: the same instant may come as a string here and as a Date there. */
+export function versionsDiffer(
+  resource: AnyResource,
+  a: EncodedVersion | null,
+  b: EncodedVersion | null,
+): boolean {
   return a !== null && b !== null && compareEncoded(a, b, resource.compareVersions) !== 0;
 }
 
@@ -266,9 +281,7 @@ export function compareRow(
   const order = compareEncoded(row.version, index.version, resource.compareVersions);
   if (index.state === "gone") return order !== undefined && order > 0 ? "missing" : "regressed";
   if (index.revision !== resource.revision) {
-    // As `judge` decides: without versions nobody can tell a change from the new shape.
-    const adopts = resource.onRevision === "adopt" && !versionsDiffer(resource, index.version, row.version);
-    return adopts ? "adopted" : "stale";
+    return adoptsRevision(resource, index, row) ? "adopted" : "stale";
   }
   if (resource.compare === "version" && order === 0) return "same";
   // Once: with the hash that is learned here, content decides from now on.

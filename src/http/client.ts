@@ -103,8 +103,12 @@ class Clients implements ApiClients, Shared {
   forget(provider: string, connection: string): void {
     const key = keyOf(provider, connection);
     if (this.#latest?.key === key) this.#latest = undefined;
+    const state = this.#states.get(key);
     this.#states.delete(key);
     this.validators.forget(key);
+    // What has left counts at the provider, whoever forgets it here (I10).
+    if (state !== undefined && !state.limiter.idle())
+      this.#states.set(key, { ...state, credentials: this.#credentialsOf(provider, connection) });
   }
 
   /** Lets requests under way end, which their timeouts see to, and refuses those that wait and those that come. */
@@ -176,7 +180,7 @@ class Clients implements ApiClients, Shared {
   }
 
   #makeState(key: string, provider: string, id: string): ConnectionState {
-    const { connections, maxConcurrent, providers, takePermits } = this.#options;
+    const { maxConcurrent, providers, takePermits } = this.#options;
     const api = providers.get(provider)?.api as ApiDefinition<unknown> | undefined;
     return {
       key,
@@ -190,8 +194,12 @@ class Clients implements ApiClients, Shared {
         takePermits:
           takePermits && ((rate, wanted) => takePermits({ provider, connection: id, ...rate }, wanted)),
       }),
-      credentials: new Credentials((how) => connections.get(provider, id, how)),
+      credentials: this.#credentialsOf(provider, id),
     };
+  }
+
+  #credentialsOf(provider: string, id: string): Credentials {
+    return new Credentials((how) => this.#options.connections.get(provider, id, how));
   }
 
   #evictIdle(): void {

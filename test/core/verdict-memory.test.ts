@@ -94,6 +94,19 @@ describe("the hashes of the two shapes", () => {
   });
 });
 
+describe("an entry of which nothing is known", () => {
+  // As a dead letter that is discarded leaves one where a handler may have begun.
+  const nothing = entryOf({ version: null, hash: null, rowHash: null, revision: 0 });
+
+  test.each([
+    ["versions", resourceOf()],
+    ["none", resourceOf({ versionOf: undefined })],
+  ])("should be taken for no earlier revision of the object (I5), with %s", (_, by) => {
+    expect(compareRow(by, nothing, row(5, "Ada", by))).toBe("stale");
+    expect(kindOf({ index: nothing }, fetched(5, "Ada", by), by)).toBe("handle");
+  });
+});
+
 describe("a raised revision", () => {
   const old = entryOf({ version: "n:5", hash: "of an earlier schema" });
 

@@ -396,6 +396,84 @@ describe("what a pass has learned of an object (I4)", () => {
     expect(copy.get("n1")).toEqual(held);
     expect(await engine.adopt("notes.note", [{ id: "n1", object: held }])).toBe(1); // the control
   });
+
+  test("should not be written over by `adopt` what a handler did that was under way (I4)", async () => {
+    const [holds, goOn] = [gate(), gate()];
+    const { copy, deliver, engine, world } = notesEngine({
+      handler: ({ object }) => (object?.text === "slow" ? (holds.open(), goOn.opened) : undefined),
+    });
+    const held = world.put("n1", "held");
+    await engine.start();
+    await deliver({ resource: "note", objectId: "n1" });
+    await engine.drain();
+    world.put("n1", "slow");
+    await deliver({ resource: "note", objectId: "n1" });
+    await holds.opened;
+    async function* rows() {
+      goOn.open();
+      await engine.drain();
+      yield { id: "n1", object: held };
+    }
+    expect(await engine.adopt("notes.note", rows())).toBe(0);
+    world.notes.set("n1", held); // a restored backup
+    await engine.reconcile("notes.note", { mode: "full" });
+    await engine.drain();
+    expect(copy.get("n1")).toEqual(held);
+  });
+
+  test("should not be made forgotten by `adopt` that says less (I4)", async () => {
+    const world = filledWorld(1);
+    const { copy, engine, seen } = notesEngine({ world });
+    const older = world.notes.get("n0000") as Note;
+    const newer = world.put("n0000", "newer");
+    await engine.reconcile("notes.note", { mode: "full" });
+    expect(await engine.adopt("notes.note", [{ id: "n0000" }])).toBe(0);
+    expect(await engine.adopt("notes.note", [{ id: "n0000", version: newer.rev }])).toBe(0);
+    world.notes.set("n0000", older); // a slow replica
+    await engine.reconcile("notes.note", { mode: "full" });
+    expect(seen).toHaveLength(1);
+    expect(copy.get("n0000")).toEqual(newer);
+    expect(await engine.adopt("notes.note", [{ id: "n0000", version: -1 }])).toBe(0); // it waits for its time
+    expect(await engine.adopt("notes.note", [{ id: "n0001" }])).toBe(1); // the control
+  });
+
+  test("should not hand over a row from before `adopt` said what the copy holds (I4)", async () => {
+    const [asked, goOn] = [gate(), gate()];
+    const world = new World();
+    const older = world.put("n1", "older");
+    const list = async (): Promise<Page> => {
+      asked.open();
+      await goOn.opened;
+      return { items: [older] };
+    };
+    const { copy, engine, seen } = notesEngine({ world, resource: { list } });
+    const pass = engine.reconcile("notes.note", { mode: "full" });
+    await asked.opened;
+    const newer = world.put("n1", "newer");
+    await engine.trigger("notes.note", ["n2"]); // the counter goes on
+    await engine.adopt("notes.note", [{ id: "n1" }]);
+    goOn.open();
+    await pass;
+    expect(seen).toHaveLength(1);
+    expect(copy.get("n1")).toEqual(newer);
+  });
+
+  test("should not be learned from a row of another version (I5)", async () => {
+    const world = filledWorld(1);
+    const { copy, engine } = notesEngine({ world });
+    const older = world.notes.get("n0000") as Note;
+    const newer = world.put("n0000", "newer");
+    await engine.trigger("notes.note", ["n0000"]);
+    await engine.start();
+    await engine.drain();
+    world.before = ({ kind }) => void world.notes.set("n0000", kind === "list" ? older : newer);
+    await engine.reconcile("notes.note", { mode: "full" }); // a slow replica lists what was before
+    await engine.drain();
+    expect(copy.get("n0000")).toEqual(newer);
+    world.before = () => void world.notes.set("n0000", older); // a restored backup
+    await engine.reconcile("notes.note", { mode: "full" });
+    expect(await engine.status()).toMatchObject({ backlog: 1 }); // given its time
+  });
 });
 
 describe("what only tells the index", () => {

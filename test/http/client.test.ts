@@ -136,6 +136,23 @@ describe("ten thousand connections", () => {
     await second;
     expect(started).toBe(true);
   });
+
+  test("should not make it forget that either where it is forgotten itself (I10)", async () => {
+    const clock = new TestClock();
+    const { clients, context } = clientOf("http://crm.example/", {
+      clock,
+      api: { rateLimit: { requests: 1, perMs: 3_600_000 } },
+    });
+    await (await context("acme")).limited(() => Promise.resolve());
+    clients.forget("crm", "acme");
+    let started = false;
+    const second = (await context("acme")).limited(async () => void (started = true));
+    await until(() => clock.nextTimerInMs !== undefined);
+    expect(started).toBe(false);
+    await clock.advance(3_600_000 + 1_000);
+    await second;
+    expect(started).toBe(true);
+  });
 });
 
 describe("a process", () => {

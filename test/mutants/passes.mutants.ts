@@ -128,9 +128,21 @@ export const mutants: readonly Mutant[] = [
   ...guardsOf("core/repair.ts", RECONCILE, [
     [
       "a row counts against work that waits",
-      `  return lookup !== undefined && (lookup.pending || lookup.touched > mark);`,
-      `  return lookup === null && mark < 0;`,
+      `  return lookup.pending || lookup.touched > mark || (lookup.index?.evidence ?? 0) > mark;`,
+      `  return mark < 0;`,
       "I4",
+    ],
+    [
+      "a row counts against what is known by newer evidence",
+      `    const newer = (claim.index?.evidence ?? 0) > mark;`,
+      `    const newer = mark < 0;`,
+      "I4",
+    ],
+    [
+      "a row of another version is taken for another view of the object",
+      `  if (versionsDiffer(route.resource, row.evidence.version, index.version)) return;`,
+      ``,
+      "I5",
     ],
     [
       "an object that was touched since is handled from an old page",
@@ -331,6 +343,13 @@ export const mutants: readonly Mutant[] = [
         `  const evidence = Number.MAX_SAFE_INTEGER;`,
         "I4",
       ],
+      [
+        "an adopted row takes the place of what was in work",
+        `    return !isBusy(lookup, index.evidence) && !knowsMore(`,
+        `    return !knowsMore(`,
+        "I4",
+      ],
+      ["an adopted row that says less is believed", `  if (row.version === null) return true;\n`, ``, "I4"],
     ],
   ),
   ...guardsOf(

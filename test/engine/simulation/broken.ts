@@ -14,8 +14,11 @@ import {
   type Store,
   type WorkSession,
 } from "trueup";
+import { connectionKey } from "../../../src/core/store.ts";
+import { RESOURCE } from "./accounts.ts";
 import type { Driver } from "./broker.ts";
 import { CANARY } from "./provider.ts";
+import { NO_CALLS } from "./scenario.ts";
 import type { SimulationOptions } from "./simulate.ts";
 
 export interface BrokenVariant {
@@ -384,6 +387,64 @@ export const brokenVariants: readonly BrokenVariant[] = [
         },
       },
       scenario: { crash: 0 },
+    }),
+  },
+  {
+    name: "a store that forgets a connection and leaves its index",
+    breaks: ["I5"],
+    says: /before it was forgotten/,
+    options: () => ({
+      scenario: { ...onSqlite, ...calm, crash: 0, calls: { ...NO_CALLS, forget: 0.3 } },
+      wrapStore: (store) =>
+        withCalls(store, (own) => ({
+          forget: async (provider, connection) => {
+            const locks = `${connectionKey(provider, connection)}pass:${RESOURCE}:full`;
+            await own.setCheckpoint(locks, null);
+          },
+        })),
+    }),
+  },
+  {
+    name: "a store in which adopted rows take the place of what was handled since",
+    breaks: ["I4"],
+    says: /in the place of what was handled since/,
+    options: () => ({
+      scenario: { ...onShared, ...calm, storeLatencyMs: 200, crash: 0, calls: { ...NO_CALLS, adopt: 0.6 } },
+      wrapStore: (store) =>
+        withCalls(store, (own) => ({
+          lookup: async (scope, ids) =>
+            (await own.lookup(scope, ids)).map((found) => found && { ...found, touched: 0, pending: false }),
+          record: (scope, entries) =>
+            own.record(
+              scope,
+              entries.map(({ id, index }) => ({
+                id,
+                index: { ...index, evidence: Number.MAX_SAFE_INTEGER - 1 },
+              })),
+            ),
+        })),
+    }),
+  },
+  {
+    name: "a store that hands nothing over whatever it is",
+    breaks: ["I2"],
+    says: /was to hand over everything/,
+    options: () => ({
+      scenario: {
+        ...calm,
+        crash: 0,
+        schedules: false,
+        storeFailure: 0,
+        handlerFailure: 0,
+        concurrency: 1,
+        latencyMs: 500,
+        calls: { ...NO_CALLS, all: 0.4 },
+      },
+      wrapStore: (store) =>
+        withCalls(store, (own) => ({
+          append: (entries) =>
+            own.append(entries.map((entry): AppendEntry => ({ ...entry, force: undefined }))),
+        })),
     }),
   },
   {

@@ -1,5 +1,7 @@
 import type { Batch, Change } from "trueup";
 import { RejectError, RetryLaterError } from "trueup";
+import { contentHash } from "../../../src/core/content.ts";
+import { ownerOf } from "./accounts.ts";
 import type { Dice } from "./dice.ts";
 import type { Handling } from "./handlings.ts";
 import type { CopyRow } from "./homes.ts";
@@ -21,6 +23,8 @@ export interface Handed {
   readonly fence: number;
   /** `null`: deleted. */
   readonly version?: number | null;
+  /** Of its content; `undefined`: deleted. */
+  readonly hash?: string | undefined;
 }
 
 export interface CopyOptions {
@@ -45,6 +49,8 @@ export class Copy {
   readonly applied: Handed[] = [];
   /** The copy of a handler that writes without `commit`, with the fence of each row's last write. */
   readonly #rows = new Map<string, { mark: string | null; fence: number }>();
+  /** Up to which fence the user has thrown away what was written, by connection. */
+  readonly #cleared = new Map<string, number>();
 
   constructor(options: CopyOptions) {
     this.#options = options;
@@ -53,8 +59,18 @@ export class Copy {
   /** What the copy holds: id and mark of each object. */
   rows(): Map<string, string> {
     const held = new Map<string, string>();
-    for (const [id, { mark }] of this.#rows) if (mark !== null) held.set(id, mark);
+    for (const [id, { fence, mark }] of this.#rows)
+      if (mark !== null && !this.isCleared(id, fence)) held.set(id, mark);
     return held;
+  }
+
+  /** The user throws away all of an account that was written by then. */
+  clear(connection: string, fence: number): void {
+    this.#cleared.set(connection, fence);
+  }
+
+  isCleared(id: string, fence: number): boolean {
+    return fence <= (this.#cleared.get(ownerOf(id).connection) ?? -Infinity);
   }
 
   handler(life: Life): (change: ThingChange) => Promise<void> {
@@ -131,7 +147,8 @@ export class Copy {
     if (events.length > MOST_EVENTS || events.length > eventCount)
       violated("I10", `${ref.id} was handed over with ${events.length} of ${eventCount} events`);
     const version = change.kind === "upsert" ? change.object.version : null;
-    const handed: Handed = { id: ref.id, mark, regressed, fence, version };
+    const hash = change.kind === "upsert" ? contentHash(change.object) : undefined;
+    const handed: Handed = { id: ref.id, mark, regressed, fence, version, hash };
     this.handed.push(handed);
     return begun(handed, { life, id: ref.id, fence, signal });
   }
@@ -141,6 +158,7 @@ export class Copy {
     await life.act("the user's database", async () => {
       const before = this.#rows.get(change.ref.id);
       if (before !== undefined && before.fence > change.fence) return;
+      if (this.isCleared(change.ref.id, change.fence)) return;
       const mark = change.kind === "upsert" ? change.object.mark : null;
       const { fence, ref, regressed } = change;
       this.#rows.set(ref.id, { mark, fence });
@@ -150,7 +168,8 @@ export class Copy {
 
   #write(tx: unknown, change: ThingChange): void {
     const state = change.kind === "upsert" ? change.object.mark : null;
-    this.#options.write(tx, { id: change.ref.id, state, regressed: Number(change.regressed) });
+    const { fence, ref, regressed } = change;
+    this.#options.write(tx, { id: ref.id, state, regressed: Number(regressed), fence });
   }
 
   /** Fails in one of the ways of handlers, sometimes by never ending. */

@@ -25,13 +25,14 @@ export interface CopyRow {
   readonly id: string;
   readonly state: string | null;
   readonly regressed: number;
+  readonly fence: number;
 }
 
 /** A file system in memory where there is one: a simulated power failure is not what is looked for here. */
 const ROOT = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 
 const COPY_TABLE = `CREATE TABLE IF NOT EXISTS copy_log
-  (at INTEGER PRIMARY KEY, id TEXT NOT NULL, state TEXT, regressed INTEGER NOT NULL)`;
+  (at INTEGER PRIMARY KEY, id TEXT NOT NULL, state TEXT, regressed INTEGER NOT NULL, fence INTEGER NOT NULL)`;
 
 export function sqliteHome(): Home {
   const folder = mkdtempSync(join(ROOT, "trueup-simulation-"));
@@ -51,10 +52,11 @@ export function sqliteHome(): Home {
       for (const store of open.values()) await store.close();
       rmSync(folder, { recursive: true, force: true });
     },
-    write(tx, { id, regressed, state }) {
+    write(tx, { fence, id, regressed, state }) {
       const own = tx as SqliteTx;
       own.run(COPY_TABLE);
-      own.run("INSERT INTO copy_log (id, state, regressed) VALUES (?, ?, ?)", id, state, regressed);
+      const insert = "INSERT INTO copy_log (id, state, regressed, fence) VALUES (?, ?, ?, ?)";
+      own.run(insert, id, state, regressed, fence);
     },
     rows() {
       if (!existsSync(path)) return []; // the only worker stood still all the time
@@ -62,7 +64,7 @@ export function sqliteHome(): Home {
       try {
         const found = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'copy_log'").get();
         if (found === undefined) return [];
-        return db.prepare("SELECT id, state, regressed FROM copy_log ORDER BY at").all() as never;
+        return db.prepare("SELECT id, state, regressed, fence FROM copy_log ORDER BY at").all() as never;
       } finally {
         db.close();
       }

@@ -1,6 +1,6 @@
 import type { FakeState } from "trueup/testing";
 import type { Handed } from "./copy.ts";
-import { RESOURCE } from "./accounts.ts";
+import { type Account, ownerOf, RESOURCE } from "./accounts.ts";
 import type { World } from "./world.ts";
 
 /**
@@ -14,9 +14,18 @@ export function checkOrder(world: World): void {
   const written: readonly Handed[] =
     home.rows === undefined || !scenario.commits
       ? copy.applied
-      : home.rows().map((row) => ({ id: row.id, mark: row.state, regressed: row.regressed === 1, fence: 0 }));
+      : home.rows().map(({ fence, id, regressed, state }) => ({
+          id,
+          mark: state,
+          regressed: regressed === 1,
+          fence,
+        }));
+  // Of what was forgotten nothing is known any more, and all begins anew.
+  const lifeOf = ({ fence, id }: Handed) =>
+    `${id} ${world.ledger.forgettings.lifeOf(ownerOf(id).connection, id, fence)}`;
   const inOrder = (handed: readonly Handed[], what: string, counts: (one: Handed) => boolean) => {
-    for (const [id, own] of Map.groupBy(handed, (one) => one.id)) checkObject(world, id, own, what, counts);
+    for (const own of Map.groupBy(handed, lifeOf).values())
+      checkObject(world, (own[0] as Handed).id, own, what, counts);
   };
   const settled = ({ fence, id }: Handed) => world.ledger.settledFences.get(id)?.has(fence) === true;
   // A replica may show an older state than one that a handler began with and never ended, of which nobody knows more.
@@ -66,11 +75,21 @@ export function copyRows(world: World): Map<string, string> {
   const { copy, home, scenario } = world;
   if (home.rows === undefined || !scenario.commits) return copy.rows();
   const held = new Map<string, string>();
-  for (const { id, state } of home.rows()) {
+  for (const { fence, id, state } of home.rows()) {
+    if (copy.isCleared(id, fence)) continue;
     if (state === null) held.delete(id);
     else held.set(id, state);
   }
   return held;
+}
+
+/**
+ * Whether the copy need not be told that an object is in this state: somebody had only the index learn it, or its
+ * connection was forgotten, and what the copy held by then is the user's.
+ */
+function isExcused({ ledger }: World, id: string, mark: string | undefined): boolean {
+  if (ledger.index.isUntold(id, mark ?? null)) return true;
+  return mark === undefined && ledger.isUnknown(id);
 }
 
 /** I1, I2: every change whose event was answered with success, or recorded, is in the copy, if it was the object's last. */
@@ -87,8 +106,9 @@ export function checkAnswered(world: World): void {
     const last = world.history(id).at(-1);
     const event = `evt_${last?.sequence}`;
     if (last === undefined || (!answered.has(event) && !world.ledger.isRecorded(event))) continue;
-    const truth = last.object?.["mark"];
-    if (held.get(id) !== truth)
+    if (world.ledger.events.isWaived(event)) continue;
+    const truth = last.object?.["mark"] as string | undefined;
+    if (held.get(id) !== truth && !isExcused(world, id, truth))
       world.violated("I2", `${id}: the event of ${String(truth)} was taken, the copy has ${held.get(id)}`);
   }
 }
@@ -100,17 +120,18 @@ export function checkBroker(world: World): void {
 
 /** I2: an event that names no object was answered with success: a pass has found what had changed by then. */
 export function checkTouched(world: World): void {
-  const { fake, scenario, touchedUpTo } = world;
+  const { fake, ledger, scenario, touched } = world;
   const { lag = 0, missingRows = 0, staleRead = 0 } = scenario.faults;
   // What the list did not show, or showed as it was before, a pass cannot find; nor a change that moves no version.
   if (lag + missingRows + staleRead + scenario.lies > 0) return;
+  if (touched === undefined || world.isTouchWaived(touched)) return;
   const held = copyRows(world);
   for (const id of fake.ids(RESOURCE)) {
     const last = world.history(id).at(-1);
     // A first incremental pass has no `since`, and so shows no deletions.
-    if (last?.object === undefined || last.sequence > touchedUpTo) continue;
+    if (last?.object === undefined || last.sequence > touched.upTo || ledger.wasDropped(id)) continue;
     const truth = String(last.object["mark"]);
-    if (held.get(id) !== truth)
+    if (held.get(id) !== truth && !isExcused(world, id, truth))
       world.violated(
         "I2",
         `${id}: an event about all was answered after ${truth}, the copy has ${held.get(id)}`,
@@ -118,21 +139,43 @@ export function checkTouched(world: World): void {
   }
 }
 
+/**
+ * I2: what changed before an incremental pass began that nobody told where to begin is in the copy: whatever other passes
+ * were told to leave out.
+ */
+export function checkCaughtUp(world: World, { connection, resource }: Account): void {
+  const { fake, ledger } = world;
+  if (ledger.forgettings.ever(connection)) return;
+  const held = copyRows(world);
+  for (const { id, mark } of fake.all(resource)) {
+    if (held.get(id) === mark || isExcused(world, id, mark as string) || ledger.wasDropped(id)) continue;
+    world.violated("I2", `${id}: an incremental pass left out ${String(mark)}, the copy has ${held.get(id)}`);
+  }
+}
+
+/** I2: what was to be handed over, whatever it is, was. */
+export function checkEverything(world: World): void {
+  for (const id of world.ledger.owed)
+    world.violated("I2", `${id}: a pass was to hand over everything, and it was not handed over`);
+}
+
 /** I5: the copy is what the provider has. */
 export function checkEqual(world: World): void {
   const held = copyRows(world);
   for (const { id, mark } of world.accounts.flatMap(({ resource }) => world.fake.all(resource))) {
-    if (held.get(id) !== mark)
+    if (held.get(id) !== mark && !isExcused(world, id, mark as string))
       world.violated("I5", `${id}: the provider has ${String(mark)}, the copy ${String(held.get(id))}`);
     held.delete(id);
   }
-  for (const [id, mark] of held) world.violated("I5", `${id}: the provider has none, the copy ${mark}`);
+  for (const [id, mark] of held)
+    if (!isExcused(world, id, undefined))
+      world.violated("I5", `${id}: the provider has none, the copy ${mark}`);
 }
 
 /** I9: an event is accepted once, whatever is sent again. */
 export function checkDuplicates(world: World): void {
   if (world.scenario.eventTtlMs < 86_400_000) return; // what was forgotten is found unchanged
-  for (const [id, count] of world.ledger.accepted)
+  for (const [id, count] of world.ledger.events.accepted())
     if (count > 1) world.violated("I9", `event ${id} was accepted ${count} times`);
 }
 

@@ -13,7 +13,12 @@ export interface LeasesOptions {
 
 interface Lease {
   readonly session: SessionName;
+  readonly connection: string;
   readonly fence: number;
+  /** It was there when its connection was about to be forgotten. */
+  doubtful?: boolean;
+  /** From when on it is void: its connection was forgotten. */
+  voidFrom?: number;
 }
 
 /**
@@ -55,16 +60,31 @@ export class Leases {
       const before = this.#live.get(keyOf(ref));
       if (before !== undefined && before.fence >= fence)
         this.#options.violated(`${ref.id} was leased with fence ${fence} after ${before.fence}`);
-      if (before !== undefined && before.session !== session && this.#lives(before.session))
+      const held = before !== undefined && before.session !== session && before.doubtful !== true;
+      if (held && this.#lives(before.session))
         this.#options.violated(`${ref.id} was leased though ${String(before.session.description)} holds it`);
-      this.#live.set(keyOf(ref), { session, fence });
+      this.#live.set(keyOf(ref), { session, fence, connection: ref.connection });
     }
   }
 
-  accepted(session: SessionName, { claim, kind }: Settlement): void {
+  forgetting(connection: string): void {
+    for (const lease of this.#live.values()) if (lease.connection === connection) lease.doubtful = true;
+  }
+
+  forgotten(connection: string, step: number): void {
+    for (const lease of this.#live.values())
+      if (lease.connection === connection && lease.doubtful === true) lease.voidFrom ??= step;
+  }
+
+  /** @param asked when its holder began to settle it */
+  accepted(session: SessionName, { claim, kind }: Settlement, asked: number): void {
     this.#expectWorking(session, `settled ${claim.ref.id}`);
     const live = this.#live.get(keyOf(claim.ref));
-    if (live?.fence === claim.fence && live.session === session) return;
+    if (live?.fence === claim.fence && live.session === session) {
+      if (asked > (live.voidFrom ?? Infinity))
+        this.#options.violated(`${claim.ref.id}: ${kind} was taken though its connection was forgotten`);
+      return;
+    }
     const holder = live === undefined ? "nobody" : `fence ${live.fence}`;
     this.#options.violated(
       `${claim.ref.id}: ${kind} was taken with fence ${claim.fence}, the lease had ${holder}`,

@@ -52,6 +52,8 @@ export class Process {
   readonly scenario: Scenario;
   readonly #onStartFailed: (error: unknown) => void;
   stopping = false;
+  /** Works all the time, though it was to work in slices. */
+  #started = false;
 
   constructor(options: ProcessOptions, onStartFailed: (error: unknown) => void) {
     const { copy, home, life, random, scenario, transport, witness, works, wrap } = options;
@@ -117,7 +119,13 @@ export class Process {
   }
 
   get ticks(): boolean {
-    return this.scenario.ticks && this.works;
+    return this.scenario.ticks && this.works && !this.#started;
+  }
+
+  /** Begins to work all the time. */
+  async start(): Promise<void> {
+    await this.engine.start();
+    this.#started = true;
   }
 
   begin(): void {

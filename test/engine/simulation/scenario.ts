@@ -57,8 +57,43 @@ export interface Scenario {
   readonly eventTtlMs: number;
   /** How often an event says only that something of the resource changed. */
   readonly wholeResource: number;
+  /** What an operator does now and then, beside what every run has. */
+  readonly calls: Calls;
   /** `"safety"`: faults never end, and only what must never happen is checked. */
   readonly budget: "liveness" | "safety";
+}
+
+/** How likely each is at a step. */
+export interface Calls {
+  /** The index is told what the copy holds. */
+  readonly adopt: number;
+  readonly forget: number;
+  /** Passes that hand over everything. */
+  readonly all: number;
+  /** Passes that hand over nothing. */
+  readonly none: number;
+  /** Incremental passes that are told where to begin. */
+  readonly since: number;
+  readonly discard: number;
+  /** A process that works in slices starts amid one. */
+  readonly start: number;
+}
+
+export const NO_CALLS: Calls = { adopt: 0, forget: 0, all: 0, none: 0, since: 0, discard: 0, start: 0 };
+
+/** By dice of their own, so that a run without them is what it was before there were any. */
+function callsOf(seed: number): Calls {
+  const dice = new Dice(seed, "calls");
+  if (dice.chance(0.4)) return NO_CALLS;
+  return {
+    adopt: dice.probability(0.5, 0.15),
+    forget: dice.probability(0.5, 0.1),
+    all: dice.probability(0.5, 0.15),
+    none: dice.probability(0.5, 0.15),
+    since: dice.probability(0.5, 0.2),
+    discard: dice.probability(0.5, 0.15),
+    start: dice.probability(0.5, 0.1),
+  };
 }
 
 export function scenarioOf(seed: number): Scenario {
@@ -138,6 +173,7 @@ export function scenarioOf(seed: number): Scenario {
     queue: !ticks && dice.chance(0.25),
     polls: !ticks && dice.chance(0.25),
     accounts: dice.chance(0.2) ? 2 : 1,
+    calls: callsOf(seed),
   };
   // Before a store that keeps nothing, an ack waits for the handling: repeats have to be known for as long as that takes.
   return drawn.queue && store === "keyv" ? { ...drawn, eventTtlMs: WEEK_MS } : drawn;

@@ -1,17 +1,20 @@
 import { createHmac } from "node:crypto";
 import { FAKE_SECRET } from "trueup/testing";
-import { ownerOf, RESOURCE } from "./accounts.ts";
+import { type Account, ownerOf, RESOURCE } from "./accounts.ts";
 import { Dice } from "./dice.ts";
 import { FORGED } from "./copy.ts";
 import {
   checkAnswered,
   checkBroker,
+  checkCaughtUp,
   checkDuplicates,
   checkEqual,
+  checkEverything,
   checkOrder,
   checkRate,
   checkTouched,
 } from "./invariants.ts";
+import { operate } from "./operator.ts";
 import { LEASE_MS, type Process } from "./process.ts";
 import { ROUTE, TOUCHED } from "./provider.ts";
 import { scenarioOf, type Scenario } from "./scenario.ts";
@@ -91,12 +94,14 @@ const KEPT = "0";
 async function chaos(world: World, everyone: Process[]): Promise<void> {
   const { scenario } = world;
   const dice = new Dice(scenario.seed, "script");
+  const operatorDice = new Dice(scenario.seed, "operator");
   const ids = world.accounts.flatMap(({ letter }) =>
     Array.from({ length: scenario.objects }, (_, i) => `${letter}${i}`),
   );
   for (const { letter } of world.accounts) world.put(`${letter}${KEPT}`);
   for (let step = 0; step < scenario.steps; step += 1) {
     act(world, dice, ids);
+    operate(world, operatorDice);
     await world.advance(dice.pick([0, 5, 100, 1_000, 1_000, 5_000, 20_000]));
     for (const one of world.processes) if (!everyone.includes(one)) everyone.push(one);
   }
@@ -166,9 +171,12 @@ async function forge(world: World, worker: Process, dice: Dice, id: string): Pro
 /** The provider says that something of the resource changed, and not what. */
 async function touch(world: World, worker: Process, dice: Dice): Promise<void> {
   const event = { id: `touched_${dice.between(0, 1e9)}`, type: TOUCHED, resource: RESOURCE };
-  const at = world.lastSequence();
+  const upTo = world.lastSequence();
+  const asked = world.ledger.step();
   const status = await post(world, worker, event, Buffer.from(FAKE_SECRET.slice("whsec_".length), "base64"));
-  if (status === 200) world.touchedUpTo = Math.max(world.touchedUpTo, at);
+  const { touched } = world;
+  const isLater = touched === undefined || touched.upTo < upTo || world.isTouchWaived(touched);
+  if (status === 200 && isLater) world.touched = { upTo, asked };
 }
 
 /** @returns the status of the answer; `undefined` where the process died over it */
@@ -222,14 +230,43 @@ async function peace(world: World): Promise<void> {
   checkAnswered(world);
   checkBroker(world);
   checkTouched(world);
+  if (scenario.calls.since > 0 && showsAllChanges(scenario))
+    for (const account of world.accounts) if (!(await caughtUp(world, account))) return;
   for (const { connection } of world.accounts) if (!(await repaired(world, connection))) return;
+  checkEverything(world); // by now no pass goes on that began before
   checkEqual(world);
   for (const { connection } of world.accounts) await checkDrift(world, connection);
-  if (scenario.ticks) return;
   for (const worker of world.workers) {
+    if (worker.ticks) continue;
     await world.drive(stop(world, worker), HOUR_MS);
     if (!worker.life.dead) world.violated("I5", "an engine did not stop");
   }
+}
+
+/** Whether an incremental list shows all that has changed. */
+function showsAllChanges({ faults, incremental, lies }: Scenario): boolean {
+  const { lag = 0, missingRows = 0, staleRead = 0 } = faults;
+  return incremental && lag + missingRows + staleRead + lies === 0;
+}
+
+/** An incremental pass over what has changed in one account. @returns whether it came to an end */
+async function caughtUp(world: World, account: Account): Promise<boolean> {
+  const { connection } = account;
+  for (let pass = 0; pass < 2; pass += 1) {
+    const engine = await workingEngine(world);
+    if (engine === undefined) return false;
+    const changed = engine.reconcile(ROUTE, { mode: "incremental", connection });
+    const { error, late, value } = await world.drive(changed, 2 * HOUR_MS + world.setBackMs);
+    if (late || value?.complete !== true) {
+      world.violated("I5", `an incremental pass did not end: ${late ? "late" : String(error)}`);
+      return false;
+    }
+    if (!(await idle(world))) return false;
+    // One that goes on where another stopped begins where that one was told to.
+    if (!value.resumed) break;
+  }
+  checkCaughtUp(world, account);
+  return true;
 }
 
 /** Full passes over all that one account has. @returns whether they came to an end */
@@ -292,10 +329,10 @@ async function idle(world: World): Promise<boolean> {
     const { worker } = world;
     if (worker !== undefined) {
       if (worker.ticks) await world.drive(worker.engine.tick({ timeoutMs: 60_000 }), HOUR_MS);
-      const events = world.ledger.recordedEvents;
+      const events = world.ledger.events.size;
       const { value: status } = await world.drive(worker.engine.status(), HOUR_MS); // of any process: they share the store
       // What a poller found while the answer was on its way is not in it.
-      const last = events === world.ledger.recordedEvents && (world.broker?.waiting ?? 0) === 0;
+      const last = events === world.ledger.events.size && (world.broker?.waiting ?? 0) === 0;
       if (status?.backlog === 0 && last) {
         if (status.deadLetters === 0) return true;
         if (!revived) {

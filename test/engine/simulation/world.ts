@@ -1,6 +1,6 @@
 import type { Store } from "trueup";
 import { FakeProvider, type FakeState, TestClock } from "trueup/testing";
-import { type Account, accountsOf, ownerOf, RESOURCE } from "./accounts.ts";
+import { type Account, accountOf, accountsOf, ownerOf, RESOURCE } from "./accounts.ts";
 import { Broker, type Driver } from "./broker.ts";
 import { Copy } from "./copy.ts";
 import { Dice } from "./dice.ts";
@@ -31,6 +31,13 @@ export interface WorldOptions {
   readonly traceLines?: number | undefined;
 }
 
+export interface Touched {
+  /** Up to which change of the provider. */
+  readonly upTo: number;
+  /** When it was sent. */
+  readonly asked: number;
+}
+
 /** A run is a test of seconds, not of how often one can die. */
 const MOST_CRASHES = 7;
 /** Crossings at which a process has claims in its hands. */
@@ -44,7 +51,8 @@ const MOST_ROUNDS = 400;
 export class World {
   readonly scenario: Scenario;
   readonly clock = new TestClock();
-  readonly #startedAt = this.clock.now();
+  /** What the wall clock showed at the beginning. */
+  readonly startedAt = this.clock.now();
   readonly fake: FakeProvider;
   readonly home: Home;
   readonly copy: Copy;
@@ -54,9 +62,11 @@ export class World {
   readonly trace: Trace;
   readonly violations: Violation[] = [];
   processes: Process[] = [];
+  /** What an operator has the index told of at this moment. */
+  readonly adopting = new Set<{ readonly worker: Process; readonly connection: string }>();
   crashes = 0;
-  /** Up to which change of the provider an event that named no object was answered with success. */
-  touchedUpTo = 0;
+  /** The last event of the first account that named no object and was answered with success. */
+  touched: Touched | undefined;
   /** Whether processes die and fail. */
   chaos = true;
   /** The most that the wall clock was ever ahead of the time that has passed. */
@@ -92,7 +102,13 @@ export class World {
     this.trace = new Trace(options.traceLines ?? 0);
     this.home = homeOf(scenario);
     const violated = (invariant: string, what: string) => this.violated(invariant, what);
-    this.ledger = new Ledger(scenario, this.clock, violated);
+    this.ledger = new Ledger({
+      scenario,
+      clock: this.clock,
+      history: (id) => this.history(id),
+      ids: (connection) => this.fake.ids(accountOf(connection).resource),
+      violated,
+    });
     this.fake = new FakeProvider({
       resources: this.accounts.map(({ resource }) => resource),
       seed: seed ^ 0x5bd1e995,
@@ -144,6 +160,12 @@ export class World {
 
   get accounts(): readonly Account[] {
     return accountsOf(this.scenario);
+  }
+
+  /** Whether somebody who may do so has let go of it since. */
+  isTouchWaived({ asked }: Touched): boolean {
+    const [{ connection }] = this.accounts as [Account];
+    return this.ledger.forgettings.since(connection, asked) || this.ledger.wasDropped(connection, asked);
   }
 
   /** The ids of all objects that there are or ever were. */
@@ -269,7 +291,7 @@ export class World {
   }
 
   get #aheadMs(): number {
-    return this.clock.now() - this.#startedAt - this.clock.monotonic();
+    return this.clock.now() - this.startedAt - this.clock.monotonic();
   }
 
   /** Lets time pass. Processes that died are buried on the way, and begin again. */
