@@ -183,8 +183,12 @@ function hex(bytes: Uint8Array): string {
 
 const KINDS = { done: 0, retry: 1, dead: 2 } as const;
 
-/** The parameters of `settle` for settlements that are in order, after the moment: a column each. */
+/**
+ * The parameters of `settle` for settlements that are in order, after the moment: a column each. One that says nothing of
+ * any of them may be empty.
+ */
 export function settleColumns(settlements: readonly Settlement[], time: StoreTime): string[] {
+  const unlessDone = settlements.some(({ kind }) => kind !== "done") ? settlements : [];
   return [
     numbers(settlements, ({ claim }) => claim.key),
     numbers(settlements, ({ claim }) => claim.fence),
@@ -193,10 +197,10 @@ export function settleColumns(settlements: readonly Settlement[], time: StoreTim
     numbers(settlements, (settlement) => restOf(settlement, time)),
     booleans(settlements, ({ claim }) => claim.index?.state === "present"),
     ...indexColumns(settlements.map((settlement) => (settlement.kind === "done" ? settlement.index : null))),
-    numbers(settlements, (one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
-    numbers(settlements, (one) => (one.kind === "retry" ? one.lags : one.claim.lags)),
-    booleans(settlements, (one) => one.kind !== "done" && one.begun),
-    texts(settlements, (one) =>
+    numbers(unlessDone, (one) => (one.kind === "retry" ? one.attempts : one.claim.attempt)),
+    numbers(unlessDone, (one) => (one.kind === "retry" ? one.lags : one.claim.lags)),
+    booleans(unlessDone, (one) => one.kind !== "done" && one.begun),
+    texts(unlessDone, (one) =>
       one.kind === "done" || one.error === undefined ? null : JSON.stringify(one.error),
     ),
   ];
