@@ -70,7 +70,7 @@ export function rejoined(table: string): string {
       forced = ${table}.forced OR ${table}.since_forced, ${NOTHING_SINCE}`;
 }
 
-export const NOTHING_SINCE = `since = NULL, since_origin = NULL, since_hint = NULL, since_version = NULL,
+const NOTHING_SINCE = `since = NULL, since_origin = NULL, since_hint = NULL, since_version = NULL,
       since_order = NULL, since_forced = false, since_count = 0`;
 
 /** The columns that a claim is made of; see rows.ts. */
