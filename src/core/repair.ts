@@ -344,10 +344,12 @@ export async function forgetGone(context: RepairContext, ids: readonly string[])
   const { fetcher, route, scope, state, store } = context;
   const requested = await store.counter(scope);
   const results = await fetcher.many(route.resource, scope, ids, "repair");
+  // What was in work all the while may have been handled on evidence from before, and is not pending any more.
+  const lookups = await store.lookup(scope, ids);
   const gone = ids.flatMap((id, i) => {
     const result = results[i];
     const index = result?.kind === "gone" ? indexOf(result, route, requested) : undefined;
-    return index === undefined ? [] : [{ id, index }];
+    return index === undefined || isBusy(lookups[i], requested) ? [] : [{ id, index }];
   });
   state.counts.extra += await store.record(scope, gone);
 }

@@ -490,6 +490,33 @@ describe("what only tells the index", () => {
     expect(seen.map(({ object }) => object)).toEqual([world.notes.get("n0000")]);
   });
 
+  test("should leave what was handled meanwhile as it is, whatever a fetch says (I4)", async () => {
+    const [holds, goOn] = [gate(), gate()];
+    const world = filledWorld(1);
+    const { copy, deliver, engine } = notesEngine({
+      world,
+      resource: { list: async () => ({ items: [], deleted: ["n0000"] }) },
+      handler: ({ object }) => (object?.text === "slow" ? (holds.open(), goOn.opened) : undefined),
+    });
+    await engine.trigger("notes.note", ["n0000"]);
+    await engine.start();
+    await engine.drain();
+    world.put("n0000", "slow");
+    await deliver({ resource: "note", objectId: "n0000" });
+    await holds.opened;
+    world.before = async () => {
+      world.before = () => {};
+      goOn.open();
+      await engine.drain();
+      world.remove("n0000");
+    };
+    await engine.reconcile("notes.note", { mode: "incremental", handle: "none" });
+    expect(copy.get("n0000")).toMatchObject({ text: "slow" });
+    await engine.reconcile("notes.note", { mode: "incremental" });
+    await engine.drain();
+    expect([...copy.keys()]).toEqual([]);
+  });
+
   test("should learn of what was adopted and has changed since", async () => {
     const world = filledWorld(1);
     const { engine } = notesEngine({ world });

@@ -139,6 +139,12 @@ export const mutants: readonly Mutant[] = [
       "I4",
     ],
     [
+      "what was handled during a fetch is recorded as gone",
+      `index === undefined || isBusy(lookups[i], requested) ?`,
+      `index === undefined ?`,
+      "I4",
+    ],
+    [
       "a row of another version is taken for another view of the object",
       `  if (versionsDiffer(route.resource, row.evidence.version, index.version)) return;`,
       ``,
