@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Clock } from "./clock.ts";
+import { sleep, type Clock } from "./clock.ts";
 import type { Endings } from "./ending.ts";
 import { stopped } from "./errors.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -27,8 +27,9 @@ export interface HintedPassesOptions {
 
 /** Passes at once, over all routes and connections. */
 const PASSES_AT_ONCE = 8;
-/** How soon one is tried again whose scope another pass is at. */
+/** How soon one is tried again whose scope another pass is at, and how often before its claim goes back. */
 const BUSY_MS = 1_000;
+const BUSY_TRIES = 5;
 /** Between two that come back to look for room: claiming them is work for the store. */
 const LEAST_SPACING_MS = 5;
 const LONGEST_WAIT_MS = 30_000;
@@ -58,17 +59,26 @@ export class HintedPasses {
       await endings.giveUp(route, claim);
       return;
     }
-    if (!this.#permits.tryAcquire()) {
-      await endings.putOff(route, claim, this.#waitMs());
-      return;
-    }
-    const beganAt = clock.monotonic();
     try {
-      if (await this.#isDone(route, claim, signal))
-        await endings.done(route, { claim, kind: "done", index: null });
-      else await endings.putOff(route, claim, BUSY_MS);
+      for (let tries = 1; ; tries += 1) {
+        const outcome = await this.#try(route, claim, signal);
+        if (outcome === "done") return void (await endings.done(route, { claim, kind: "done", index: null }));
+        if (outcome === "no room") return await endings.putOff(route, claim, this.#waitMs());
+        // Kept for a while: a tick, which has no time later, does not end before what it has leased.
+        if (tries === BUSY_TRIES) return await endings.putOff(route, claim, BUSY_MS);
+        await sleep(clock, BUSY_MS, signal);
+      }
     } catch (thrown) {
       await endings.fail(route, claim, asError(thrown), false);
+    }
+  }
+
+  async #try(route: Route, claim: Claim, signal: AbortSignal): Promise<"done" | "busy" | "no room"> {
+    const { clock } = this.#options;
+    if (!this.#permits.tryAcquire()) return "no room";
+    const beganAt = clock.monotonic();
+    try {
+      return (await this.#isDone(route, claim, signal)) ? "done" : "busy";
     } finally {
       this.#passMs = clock.monotonic() - beganAt;
       this.#permits.release();

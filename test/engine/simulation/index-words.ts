@@ -12,6 +12,8 @@ interface Settled {
 }
 
 export interface IndexWordsOptions {
+  /** The number of what happens now. */
+  readonly step: () => number;
   readonly history: (id: string) => readonly FakeState[];
   readonly violated: (invariant: string, what: string) => void;
 }
@@ -24,8 +26,8 @@ export interface IndexWordsOptions {
 export class IndexWords {
   readonly #options: IndexWordsOptions;
   readonly #claims = new Map<string, Claim>();
-  /** Fences under which objects are handed over whatever they are. */
-  readonly #whole = new Set<number>();
+  /** Claims under which objects are handed over whatever they are. */
+  readonly #whole = new Set<string>();
   readonly #settled = new Map<string, Settled>();
   /** When the store first gave each value of its counter. */
   readonly #counted = new Map<number, number>();
@@ -35,8 +37,8 @@ export class IndexWords {
   readonly #untold = new Map<string, string | null>();
   /** As of when the index was last told otherwise than by a handling. */
   readonly #recorded = new Map<string, number>();
-  /** Objects that the index has held since their connection was forgotten. */
-  readonly #known = new Set<string>();
+  /** From when on the index has held each object, since its connection was forgotten. */
+  readonly #known = new Map<string, number>();
 
   constructor(options: IndexWordsOptions) {
     this.#options = options;
@@ -59,7 +61,7 @@ export class IndexWords {
 
   /** These are handed over whatever they are. */
   forced(claims: readonly Claim[]): void {
-    for (const { fence } of claims) this.#whole.add(fence);
+    for (const { fence, ref } of claims) this.#whole.add(claimKey(ref.id, fence));
   }
 
   handed({ fence, hash, id, mark, regressed }: Handed): void {
@@ -69,7 +71,7 @@ export class IndexWords {
     const [held, now] = [this.#markOf(id, index), mark].map((one) => this.#placeOf(id, one));
     if (held !== undefined && now !== undefined && now < held && !regressed)
       this.#options.violated("I4", `${id}: ${mark} was handed over, behind what the index had`);
-    const whole = claim.forced || claim.begun || this.#whole.has(fence);
+    const whole = claim.forced || claim.begun || this.#whole.has(claimKey(id, fence));
     if (!whole && (index.hash === hash || index.rowHash === hash))
       this.#options.violated("I9", `${id} was handed over again, as the index had it`);
   }
@@ -78,7 +80,7 @@ export class IndexWords {
     if (settlement.kind !== "done" || settlement.index === null) return;
     const { id } = settlement.claim.ref;
     this.#settled.set(id, { index: settlement.index, asked });
-    if (settlement.index.state === "present") this.#known.add(id);
+    if (settlement.index.state === "present") this.#isHeld(id);
     if (wasHanded) this.#untold.delete(id);
   }
 
@@ -92,7 +94,7 @@ export class IndexWords {
     for (const [i, { id, index }] of entries.entries()) {
       const now = found[i]?.index;
       if (now === undefined || !saysTheSame(now, index)) continue; // left to what is newer
-      if (now.state === "present") this.#known.add(id);
+      if (now.state === "present") this.#isHeld(id);
       this.#recorded.set(id, now.evidence);
       this.#expectNewest(id, index, now);
       const mark = this.#markOf(id, index);
@@ -120,9 +122,13 @@ export class IndexWords {
     return this.#untold.get(id) === mark;
   }
 
-  /** Whether the index ever held it since its connection was forgotten. */
-  isKnown(id: string): boolean {
-    return this.#known.has(id);
+  /** Whether the index held it by a step, since its connection was forgotten. */
+  isKnown(id: string, by: number): boolean {
+    return (this.#known.get(id) ?? Infinity) <= by;
+  }
+
+  #isHeld(id: string): void {
+    if (!this.#known.has(id)) this.#known.set(id, this.#options.step());
   }
 
   forgotten(id: string): void {
@@ -151,6 +157,11 @@ export class IndexWords {
     }
     return undefined;
   }
+}
+
+/** Objects that were leased together may have one fence. */
+export function claimKey(id: string, fence: number): string {
+  return `${fence} ${id}`;
 }
 
 function saysTheSame(a: IndexEntry, b: IndexEntry): boolean {

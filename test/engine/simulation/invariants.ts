@@ -86,10 +86,12 @@ export function copyRows(world: World): Map<string, string> {
 /**
  * Whether the copy need not be told that an object is in this state: somebody had only the index learn it, or its
  * connection was forgotten, and what the copy held by then is the user's.
+ *
+ * @param by when the index would have had to know of it, at the latest. @default now
  */
-function isExcused({ ledger }: World, id: string, mark: string | undefined): boolean {
+function isExcused({ ledger }: World, id: string, mark: string | undefined, by?: number): boolean {
   if (ledger.index.isUntold(id, mark ?? null)) return true;
-  return mark === undefined && ledger.isUnknown(id);
+  return mark === undefined && ledger.isUnknown(id, by);
 }
 
 /** I1, I2: every change whose event was answered with success, or recorded, is in the copy, if it was the object's last. */
@@ -108,7 +110,9 @@ export function checkAnswered(world: World): void {
     if (last === undefined || (!answered.has(event) && !world.ledger.isRecorded(event))) continue;
     if (world.ledger.events.isWaived(event)) continue;
     const truth = last.object?.["mark"] as string | undefined;
-    if (held.get(id) !== truth && !isExcused(world, id, truth))
+    // What was deleted before anybody told the index that the copy has it, a pass has to find.
+    const at = world.ledger.events.acceptedAt(event);
+    if (held.get(id) !== truth && !isExcused(world, id, truth, at))
       world.violated("I2", `${id}: the event of ${String(truth)} was taken, the copy has ${held.get(id)}`);
   }
 }

@@ -9,7 +9,7 @@ import { FeedCursor } from "./feed-cursor.ts";
 import { Forgettings } from "./forgettings.ts";
 import { FreshnessGuard } from "./freshness.ts";
 import { type Handling, Handlings } from "./handlings.ts";
-import { IndexWords } from "./index-words.ts";
+import { claimKey, IndexWords } from "./index-words.ts";
 import { Leases } from "./leases.ts";
 import type { Life } from "./life.ts";
 import { PassRecords } from "./pass-records.ts";
@@ -43,7 +43,7 @@ export class Ledger {
   readonly #passes: PassRecords;
   /** Of each object, or of all of a connection, its newest claim. */
   readonly #claims = new Map<string, Claim>();
-  readonly #handedFences = new Set<number>();
+  readonly #handed = new Set<string>();
   readonly #dead = new Set<string>();
   /** When each was last discarded as dead. */
   readonly #dropped = new Map<string, number>();
@@ -65,7 +65,7 @@ export class Ledger {
       (event) => this.isRecorded(event),
       (what) => violated("I6", what),
     );
-    this.index = new IndexWords({ history, violated });
+    this.index = new IndexWords({ history, step: () => this.step(), violated });
     this.#freshness = new FreshnessGuard(clock, (what) => violated("I13", what));
     this.#handlings = new Handlings(
       ({ fence, id }) => this.#leases.holds(id, fence),
@@ -100,7 +100,7 @@ export class Ledger {
           const { connection } = ref;
           const certain = !this.forgettings.since(connection, asked);
           const isNew = results[i]?.status === "accepted";
-          if (event?.id !== undefined) this.events.appended(event.id, ref, { isNew, certain });
+          if (event?.id !== undefined) this.events.appended(event.id, ref, { isNew, certain, step: asked });
           if (force === true && ref.id === WHOLE_RESOURCE) this.feed.replaced(connection);
         }
       },
@@ -137,7 +137,7 @@ export class Ledger {
   /** A handler got a change. @returns what ends it */
   begun(handed: Handed, handling: Handling): () => void {
     const { id, fence, version = null } = handed;
-    this.#handedFences.add(fence);
+    this.#handed.add(claimKey(id, fence));
     this.index.handed(handed);
     this.#freshness.handed({ id, fence, version });
     return this.#handlings.begin(handling);
@@ -152,13 +152,14 @@ export class Ledger {
   get owed(): readonly string[] {
     for (const settlements of this.#settling)
       for (const { claim } of settlements)
-        if (this.#handedFences.has(claim.fence)) this.everything.handled(claim.ref.id, claim.fence);
+        if (this.#handed.has(claimKey(claim.ref.id, claim.fence)))
+          this.everything.handled(claim.ref.id, claim.fence);
     return this.everything.owed;
   }
 
   /** Whether nobody can be told of an object by now that it is in the copy: its connection was forgotten. */
-  isUnknown(id: string): boolean {
-    return this.forgettings.ever(ownerOf(id).connection) && !this.index.isKnown(id);
+  isUnknown(id: string, by = this.#step): boolean {
+    return this.forgettings.ever(ownerOf(id).connection) && !this.index.isKnown(id, by);
   }
 
   /** Whether a dead letter may have been discarded, of an object or (by its connection) of all that changed in one. */
@@ -177,7 +178,7 @@ export class Ledger {
     const { claim, kind } = settlement;
     const { id } = claim.ref;
     if (kind === "dead") this.#dead.add(deadKey(claim.ref));
-    const wasHanded = this.#handedFences.has(claim.fence);
+    const wasHanded = this.#handed.has(claimKey(claim.ref.id, claim.fence));
     // What came too late is about what was forgotten.
     if (!this.forgettings.since(claim.ref.connection, asked))
       this.index.settled(settlement, asked, wasHanded);

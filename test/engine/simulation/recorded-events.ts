@@ -4,6 +4,8 @@ interface Recorded {
   readonly ref: Pick<ObjectRef, "connection" | "id">;
   /** How often the store said of it that it is a new one, since its connection was forgotten. */
   accepted: number;
+  /** When it was last accepted as new. */
+  at: number;
   /** Whether it is certain that something has to come of it. */
   owed: boolean;
 }
@@ -16,17 +18,23 @@ export class RecordedEvents {
   appended(
     event: string,
     ref: Recorded["ref"],
-    { certain, isNew }: { readonly isNew: boolean; readonly certain: boolean },
+    { certain, isNew, step }: { readonly isNew: boolean; readonly certain: boolean; readonly step: number },
   ): void {
-    const recorded = this.#events.get(event) ?? { ref, accepted: 0, owed: certain };
+    const recorded = this.#events.get(event) ?? { ref, accepted: 0, at: step, owed: certain };
     this.#events.set(event, recorded);
     if (!isNew || !certain) return;
     recorded.accepted += 1;
+    recorded.at = step;
     recorded.owed = true;
   }
 
   has(event: string): boolean {
     return this.#events.has(event);
+  }
+
+  /** When an event was accepted. */
+  acceptedAt(event: string): number | undefined {
+    return this.#events.get(event)?.at;
   }
 
   get size(): number {

@@ -309,7 +309,10 @@ async function checkDrift(world: World, connection: string): Promise<void> {
 /** One that works, with time for a new one to take over from a dead one. */
 async function workingEngine(world: World): Promise<Process["engine"] | undefined> {
   for (let tries = 0; tries < 20; tries += 1) {
-    for (const { engine, life, ticks, works } of world.processes) {
+    // Where one works all the time, those that work in slices cannot have the store.
+    for (const { engine, life, ticks, works } of world.processes.toSorted(
+      (a, b) => Number(a.ticks) - Number(b.ticks),
+    )) {
       if (!works || life.dead) continue;
       const { value: status } = await world.drive(engine.status(), HOUR_MS);
       if (status !== undefined && (status.started || ticks) && !life.dead) return engine;
