@@ -417,8 +417,8 @@ export const mutants: readonly Mutant[] = [
     [
       [
         "every connection's pass runs at once",
-        `if (!this.#permits.tryAcquire()) {`,
-        `if (claim === null) {`,
+        `if (!this.#permits.tryAcquire()) return "no room";`,
+        ``,
         "I10",
       ],
       [
