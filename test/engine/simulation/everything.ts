@@ -12,6 +12,21 @@ interface Asked {
   readonly stillThere: () => readonly string[];
 }
 
+/** A call of one who asks for such a pass. */
+interface Call {
+  /** @returns what the pass has left out that came to its end with it */
+  completed(resumed: boolean): readonly string[];
+  /** It is over, whatever came of it. */
+  over(): void;
+}
+
+/** A page that such a pass has listed, and will list again unless it moves on. */
+interface Listed {
+  readonly fence: number;
+  readonly mark: number;
+  readonly ids: readonly string[];
+}
+
 /** I2: what a pass that hands over everything has listed is handed over, whatever it is and whoever has it in work. */
 export class Everything {
   /** Objects that have to be handed over yet, under a fence beyond this one. */
@@ -20,22 +35,31 @@ export class Everything {
   readonly #handled = new Map<string, number>();
   /** When such a pass last recorded each. */
   readonly #recorded = new Map<string, number>();
-  /** The first call since one came to its end, by connection: whoever resumes goes on from there at the earliest. */
-  readonly #asked = new Map<string, Asked>();
+  /** Calls that a pass under way may be of, by connection: whoever resumes goes on from the first at the earliest. */
+  readonly #calls = new Map<string, { readonly asked: Asked; isOver: boolean }[]>();
+  /** By pass. */
+  readonly #listed = new Map<string, Listed>();
 
-  /** @returns what to tell of the call's end, which names what such a pass has left out */
-  asked(connection: string, now: Asked): (resumed: boolean) => readonly string[] {
-    const first = this.#asked.get(connection) ?? now;
-    this.#asked.set(connection, first);
-    return (resumed) => {
-      this.#asked.delete(connection);
-      const { step, stillThere } = resumed ? first : now;
-      return stillThere().filter((id) => (this.#recorded.get(id) ?? -1) < step);
+  asked(connection: string, asked: Asked): Call {
+    const own = { asked, isOver: false };
+    this.#calls.set(connection, [...(this.#calls.get(connection) ?? []), own]);
+    return {
+      completed: (resumed) => {
+        const calls = this.#calls.get(connection) ?? [own];
+        // Of those that go on beside it, any may have a pass of its own yet.
+        this.#calls.set(
+          connection,
+          calls.filter((call) => call !== own && !call.isOver),
+        );
+        const { step, stillThere } = resumed ? (calls[0] ?? own).asked : asked;
+        return stillThere().filter((id) => (this.#recorded.get(id) ?? -1) < step);
+      },
+      over: () => (own.isOver = true),
     };
   }
 
   /**
-   * A page of such a pass.
+   * A page of such a pass; or, with no rows, that it moves on from the one before, whose objects are to be handed over now.
    *
    * @param isDead what is dead is left so
    * @param wasDeleted what an incremental page has told of may be that only
@@ -45,11 +69,18 @@ export class Everything {
     step: number,
     { isDead, wasDeleted }: Readonly<Record<"isDead" | "wasDeleted", (id: string) => boolean>>,
   ): void {
-    const listed = page.pass.endsWith(":full") ? page.seen : page.differing.filter((id) => !wasDeleted(id));
-    for (const id of listed) {
-      this.#recorded.set(id, step);
-      if (!isDead(id) && (this.#handled.get(id) ?? 0) <= page.mark) this.#owed.set(id, page.mark);
+    const { lock, mark, pass } = page;
+    const ids = pass.endsWith(":full") ? page.seen : page.differing.filter((id) => !wasDeleted(id));
+    for (const id of ids) this.#recorded.set(id, step);
+    if (ids.length > 0) {
+      this.#listed.set(pass, { fence: lock.fence, mark, ids: ids.filter((id) => !isDead(id)) });
+      return;
     }
+    const listed = this.#listed.get(pass);
+    this.#listed.delete(pass);
+    if (listed?.fence !== lock.fence) return;
+    for (const id of listed.ids)
+      if ((this.#handled.get(id) ?? 0) <= listed.mark) this.#owed.set(id, listed.mark);
   }
 
   /** An object was handed over, and its work settled. */

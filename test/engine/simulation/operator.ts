@@ -96,15 +96,12 @@ async function all({ account, dice, worker, world }: Call): Promise<void> {
   const before = fake.all(account.resource).map(({ id }) => ({ id, deleted: deletions(world, id) }));
   const stillThere = () =>
     before.flatMap(({ deleted, id }) => (deletions(world, id) === deleted ? [id] : []));
-  const ended = mode === "full" ? ledger.everything.asked(connection, { step, stillThere }) : undefined;
-  const { complete, resumed } = await worker.engine.reconcile(ROUTE, {
-    mode,
-    connection,
-    handle: "all",
-    timeoutMs,
-  });
-  if (!complete || ended === undefined) return;
-  const leftOut = ended(resumed);
+  const call = mode === "full" ? ledger.everything.asked(connection, { step, stillThere }) : undefined;
+  const { complete, resumed } = await worker.engine
+    .reconcile(ROUTE, { mode, connection, handle: "all", timeoutMs })
+    .finally(() => call?.over());
+  if (!complete || call === undefined) return;
+  const leftOut = call.completed(resumed);
   if (!showsAll(scenario) || ledger.forgettings.since(connection, step)) return;
   for (const id of leftOut) world.violated("I2", `${id}: a pass over everything left it out`);
 }
